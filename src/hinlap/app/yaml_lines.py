@@ -1,0 +1,83 @@
+"""YAML read so that every value still knows its line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hinlap.core.errors import AppError
+
+Location = tuple[str | int, ...]
+
+
+class LinedYaml:
+    """A YAML document as plain data, and the line of every field in it.
+
+    Raises AppError, naming file and line, when the text is not YAML, repeats a key, or is not
+    a mapping at the top.
+    """
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self._lines: dict[Location, int] = {(): 1}
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                raise AppError("the file is empty", where=str(path), hint="see `hinlap init DIR`")
+            self._walk(node, ())
+            self.data: Any = loader.construct_document(node)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = mark.line + 1 if mark else 1
+            what = error.problem or error.context or "cannot be read"
+            raise AppError(
+                f"not valid YAML: {what}",
+                where=f"{path}:{line}",
+                hint="check indentation, colons and quotes around that line",
+            ) from error
+        except yaml.YAMLError as error:
+            raise AppError(f"not valid YAML: {error}", where=str(path)) from error
+        finally:
+            loader.dispose()
+        if not isinstance(self.data, dict):
+            raise AppError(
+                "expected fields (name: value) at the top",
+                where=f"{path}:1",
+                hint="see `hinlap init DIR` for a working file",
+            )
+
+    def line_of(self, location: Sequence[str | int]) -> int:
+        """The line (from 1) of a field, or of the nearest field around it that is there."""
+        place = tuple(location)
+        while place not in self._lines:
+            place = place[:-1]
+        return self._lines[place]
+
+    def where(self, location: Sequence[str | int]) -> str:
+        """``file:line: field.path`` as messages show it."""
+        dotted = ".".join(str(part) for part in location)
+        head = f"{self.path}:{self.line_of(location)}"
+        return f"{head}: {dotted}" if dotted else head
+
+    def _walk(self, node: yaml.Node, place: Location) -> None:
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                name = str(key.value)
+                if name in seen:
+                    raise AppError(
+                        f"the field {name!r} stands twice",
+                        where=f"{self.path}:{key.start_mark.line + 1}",
+                        hint="keep one of them",
+                    )
+                seen.add(name)
+                self._lines[(*place, name)] = key.start_mark.line + 1
+                self._walk(value, (*place, name))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                self._lines[(*place, index)] = value.start_mark.line + 1
+                self._walk(value, (*place, index))

@@ -1,0 +1,53 @@
+"""The wall between train and test: no test item, and no near copy of one, ever teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hinlap.core.errors import LeakError
+from hinlap.core.examples import Example, Split
+from hinlap.data.near_duplicates import fingerprint, near_duplicates
+
+NEAR_COPY = 0.7
+
+
+def refuse_leaks(train: Sequence[Example], test: Sequence[Example]) -> None:
+    """Raises LeakError when a training row is a test row, or a near copy of one.
+
+    Near copy: 0.7 or more of the two texts' word 5-shingles are shared (Jaccard). Called where
+    examples are loaded and again where they teach (few-shot selection, tuning), so that no path
+    leads around it.
+    """
+    for row in train:
+        if row.split is not Split.TRAIN:
+            raise LeakError(
+                f"the test row {row.id!r} was given as a training example",
+                where=row.where,
+                hint="teach with rows of the train file only",
+            )
+    by_print = {fingerprint(row.content()): row for row in test}
+    by_id = {row.id: row for row in test}
+    for row in train:
+        twin = by_print.get(fingerprint(row.content()))
+        if twin is not None:
+            raise LeakError(
+                "the same example stands in train and test",
+                where=f"{row.where} and {twin.where}",
+                hint="remove it from one of the two files",
+            )
+        if row.id in by_id:
+            raise LeakError(
+                f"the id {row.id!r} stands in train and test",
+                where=f"{row.where} and {by_id[row.id].where}",
+                hint="give each row an id of its own",
+            )
+    pairs = near_duplicates(
+        [row.content() for row in train], [row.content() for row in test], threshold=NEAR_COPY
+    )
+    if pairs:
+        i, j, similarity = pairs[0]
+        raise LeakError(
+            f"a training example is a near copy of a test item ({similarity:.0%} shared)",
+            where=f"{train[i].where} and {test[j].where}",
+            hint="remove it from one of the two files",
+        )

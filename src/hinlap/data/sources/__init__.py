@@ -1,0 +1,1 @@
+"""One file per kind of place that articles come from."""

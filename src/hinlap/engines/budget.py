@@ -1,0 +1,70 @@
+"""A cap in USD that no run crosses."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from hinlap.core.errors import BudgetError
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """USD per million tokens."""
+
+    input: float
+    output: float
+    cached_input: float
+
+    def cost_usd(
+        self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0
+    ) -> float:
+        """Of one request; ``cached_input_tokens`` is a part of ``input_tokens``, not beside it.
+
+        >>> Prices(input=1.0, output=4.0, cached_input=0.5).cost_usd(1_000_000, 500_000, 400_000)
+        2.8
+        """
+        fresh = input_tokens - cached_input_tokens
+        return (
+            fresh * self.input
+            + cached_input_tokens * self.cached_input
+            + output_tokens * self.output
+        ) / 1e6
+
+
+class Budget:
+    """Money reserved before a request and settled after it; safe between threads.
+
+    Reserving the worst case first keeps the sum under the cap however many requests run at once.
+    """
+
+    def __init__(self, cap_usd: float) -> None:
+        self.cap_usd = cap_usd
+        self._lock = threading.Lock()
+        self._spent = 0.0
+        self._reserved = 0.0
+
+    @property
+    def spent_usd(self) -> float:
+        with self._lock:
+            return self._spent
+
+    def reserve(self, worst_usd: float) -> None:
+        """Raises BudgetError when spent, reserved and ``worst_usd`` together cross the cap."""
+        with self._lock:
+            if self._spent + self._reserved + worst_usd > self.cap_usd + 1e-12:
+                raise BudgetError(
+                    f"the next request could cost {worst_usd:.6f} USD, and of the cap of "
+                    f"{self.cap_usd:.4f} USD {self._spent + self._reserved:.6f} are spent or "
+                    "reserved",
+                    where="budget_usd",
+                    hint="raise budget_usd in app.yaml and run the same command again; "
+                    "answers paid for are kept",
+                )
+            self._reserved += worst_usd
+
+    def settle(self, worst_usd: float, actual_usd: float) -> None:
+        """Turns a reservation into what the request did cost (0 when it failed)."""
+        with self._lock:
+            self._reserved -= worst_usd
+            self._spent += actual_usd

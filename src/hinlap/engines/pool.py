@@ -1,0 +1,25 @@
+"""Local engines by model and adapter, each opened once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hinlap.core.progress import Progress
+from hinlap.engines.catalogue import model_folder
+from hinlap.engines.local import LocalEngine
+
+
+class EnginePool:
+    """Routes that name the same model share its weights in memory."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._engines: dict[tuple[str, Path | None], LocalEngine] = {}
+
+    def local(self, model: str, adapter: Path | None = None) -> LocalEngine:
+        """Raises ModelError when the model cannot be had (see `model_folder`)."""
+        key = (model, adapter)
+        if key not in self._engines:
+            name = model if adapter is None else f"{model}+{adapter.parent.name}"
+            self._engines[key] = LocalEngine(name, model_folder(model, self._progress), adapter)
+        return self._engines[key]

@@ -1,0 +1,75 @@
+"""An open model tuned by LoRA on the train split, then asked as in zero-shot."""
+
+from __future__ import annotations
+
+from hinlap.app.app import App, prompt_for
+from hinlap.app.declaration import FineTunedSpec
+from hinlap.core.errors import AppError
+from hinlap.core.messages import Engine
+from hinlap.data.leaks import refuse_leaks
+from hinlap.routes.route import MakePrompt, Route, RouteContext, Traits
+from hinlap.tuning.lora import Lesson, LoraRecipe, tune_lora
+
+
+def build(name: str, app: App, context: RouteContext) -> Route:
+    """Trains, or reuses what was trained on the same rows, recipe and base."""
+    spec = app.spec.routes[name]
+    assert isinstance(spec, FineTunedSpec)
+    refuse_leaks(app.train, app.test)
+    rows = lessons(app)
+    if not rows:
+        raise AppError(
+            f"the route {name!r} needs train examples with outputs; there are none",
+            where=str(app.file),
+            hint="add examples.train, or leave the route out",
+        )
+    base = context.pool.local(spec.model)
+    recipe = LoraRecipe(
+        epochs=spec.epochs,
+        learning_rate=spec.learning_rate,
+        batch_size=spec.batch_size,
+        target=spec.target,
+        rank=spec.rank,
+        alpha=spec.alpha,
+        dropout=spec.dropout,
+        warmup_steps=spec.warmup_steps,
+        max_length=spec.max_length,
+        seed=spec.seed,
+    )
+    tuned = tune_lora(base, rows, recipe, app.folder / ".hinlap" / "tuned", context.progress)
+    return Route(
+        name=name,
+        kind=spec.kind,
+        model=f"{spec.model} + LoRA on {len(app.train)} examples",
+        engine=context.pool.local(spec.model, tuned.adapter),
+        make_prompt=prompt_for,
+        traits=Traits(data_leaves_machine=False, lock_in="tuning", examples_needed=len(app.train)),
+        tuning_seconds=tuned.seconds,
+        one_by_one=context.one_by_one,
+        notes=(
+            f"tuned {tuned.seconds:.0f} s on {tuned.rows} rows, "
+            f"loss {tuned.losses[0]:.2f} to {tuned.losses[-1]:.2f}"
+            + (", reused" if tuned.reused else ""),
+        ),
+    )
+
+
+def base_prompts(name: str, app: App, context: RouteContext) -> tuple[MakePrompt, Engine]:
+    """How it asks, without tuning: prompts and the base model's engine."""
+    spec = app.spec.routes[name]
+    assert isinstance(spec, FineTunedSpec)
+    return prompt_for, context.pool.local(spec.model)
+
+
+def lessons(app: App) -> list[Lesson]:
+    """One row per step and train example that has the step's output and all it sees."""
+    rows = []
+    for example in app.train:
+        fields = dict(example.inputs)
+        for step in app.spec.steps:
+            wanted = example.wanted.get(step.name)
+            if wanted is None:
+                break  # later steps see this one's output
+            rows.append(Lesson(prompt_for(step, fields), wanted))
+            fields[step.name] = wanted
+    return rows

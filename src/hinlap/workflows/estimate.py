@@ -1,0 +1,54 @@
+"""What a run will cost at the most, said before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hinlap.app.app import App, prompt_for
+from hinlap.app.declaration import ServiceSpec, StepSpec
+from hinlap.engines.tokens import estimate_tokens
+from hinlap.routes.route import RouteContext
+
+_BYTES_PER_TOKEN = 4
+
+
+def most_usd(app: App, spec: ServiceSpec, items: int) -> tuple[float, int, int]:
+    """(USD, input tokens, output tokens) that ``items`` test items need at the most.
+
+    Earlier outputs are not known yet: each counts as long as its step allows.
+    """
+    tokens_in = tokens_out = 0
+    shots = sum(
+        estimate_tokens("".join([*e.inputs.values(), *e.wanted.values()]))
+        for e in app.train[: spec.shots]
+    )
+    for example in app.test[:items]:
+        fields = dict(example.inputs)
+        for step in app.spec.steps:
+            prompt = prompt_for(step, fields)
+            tokens_in += shots + sum(estimate_tokens(m.content) + 8 for m in prompt.messages)
+            tokens_out += step.max_tokens
+            fields[step.name] = _longest_output(step)
+    usd = (tokens_in * spec.prices.input + tokens_out * spec.prices.output) / 1e6
+    return usd, tokens_in, tokens_out
+
+
+def say_estimates(app: App, routes: Sequence[str], context: RouteContext) -> None:
+    """One line for every service route that would be paid."""
+    for name in routes:
+        spec = app.spec.routes[name]
+        if spec.kind != "service" or not context.environment.get(spec.key_env, "").strip():
+            continue
+        usd, tokens_in, tokens_out = most_usd(app, spec, len(app.test))
+        line = (
+            f"{name}: {len(app.test)} items to {spec.model}, at most {tokens_in:,} tokens in and "
+            f"{tokens_out:,} out: at most {usd:.4f} USD of the cap of {spec.budget_usd:.2f} "
+            "(cached answers cost nothing)"
+        )
+        if usd > spec.budget_usd:
+            line += "; it may stop at the cap"
+        context.progress.say(line)
+
+
+def _longest_output(step: StepSpec) -> str:
+    return "x" * (step.max_tokens * _BYTES_PER_TOKEN)

@@ -1,0 +1,28 @@
+"""Numbers as tables and reports show them."""
+
+from __future__ import annotations
+
+from hinlap.stats.bootstrap import Interval
+
+
+def short(value: float | None) -> str:
+    """Three significant figures; a dash where undefined.
+
+    >>> short(0.123456), short(None), short(1234.5), short(0.0)
+    ('0.123', '–', '1,234', '0')
+    """
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    text = f"{value:.3g}"
+    return f"{value:.6f}".rstrip("0").rstrip(".") if "e" in text else text
+
+
+def with_interval(interval: Interval) -> str:
+    """``value [low, high]``."""
+    if interval.value is None or interval.low is None:
+        return short(interval.value)
+    return f"{short(interval.value)} [{short(interval.low)}, {short(interval.high)}]"
