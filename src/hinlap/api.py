@@ -51,7 +51,7 @@ class Application:
             steps=[step.name for step in self.declared.spec.steps],
             split=Split.TEST,
         )
-        return answer_inputs(self.declared, route, examples, progress or Silent())
+        return answer_inputs(self.declared, route, examples, progress or Silent()).items
 
 
 def load_app(path: str | Path) -> Application:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from hinlap.app.declaration import AppSpec, JsonParse, MetricSpec, OneOfParse, StepSpec
+from hinlap.app.declaration import (
+    NAME_PATTERNS,
+    AppSpec,
+    JsonParse,
+    MetricSpec,
+    OneOfParse,
+    StepSpec,
+)
 from hinlap.app.examples import make_examples, read_rows
 from hinlap.app.templates import TemplateProblem, check_template, render_template
 from hinlap.app.yaml_lines import LinedYaml
-from hinlap.core.errors import AppError
+from hinlap.core.errors import AppError, InputError
 from hinlap.core.examples import Example, Split
 from hinlap.core.messages import Message, Prompt, Sampling
 
@@ -72,6 +81,10 @@ class App:
             )
         return replace(self, functions={**self.functions, step: function})
 
+    def where(self, location: Sequence[str | int]) -> str:
+        """File, line and field of a place in the declaration, for messages."""
+        return LinedYaml(self.file, self.file.read_text("utf-8-sig")).where(location)
+
     def with_test(self, test: Sequence[Example]) -> App:
         return replace(self, test=tuple(test))
 
@@ -80,8 +93,11 @@ class App:
 
         Raises InputError naming file and line for what cannot be used.
         """
+        rows = read_rows(path)
+        if not rows:
+            raise InputError("no items in it", where=str(path), hint="one item a line")
         return make_examples(
-            read_rows(path),
+            rows,
             inputs=self.spec.inputs,
             steps=[s.name for s in self.spec.steps],
             split=Split.TEST,
@@ -136,7 +152,11 @@ def _render(source: str, step: StepSpec, fields: Mapping[str, str]) -> str:
     try:
         return render_template(source, fields)
     except TemplateProblem as problem:
-        raise AppError(str(problem), where=f"the prompt of step {step.name!r}") from problem
+        raise AppError(
+            str(problem),
+            where=f"app.yaml: the prompt of step {step.name!r}",
+            hint="change the template so that it works for every item",
+        ) from problem
 
 
 def find_app_file(path: Path) -> Path:
@@ -184,19 +204,33 @@ def read_app(path: Path) -> App:
 
 def _explain(problem: ValidationError, document: LinedYaml) -> AppError:
     lines = []
-    for error in problem.errors(include_url=False, include_context=False):
+    for error in problem.errors(include_url=False):
         place = _in_document(error["loc"], document.data)
-        message = error["msg"].removeprefix("Value error, ")
-        if error["type"] == "extra_forbidden":
-            message = "unknown field"
-        elif error["type"] == "missing":
-            message = "this field is missing"
-        line = f"{document.where(place)}: {message}"
+        line = f"{document.where(place)}: {_in_words(error)}"
         if line not in lines:
             lines.append(line)
     return AppError(
         "\n".join(lines), hint="`hinlap schema` prints every field; docs/app-yaml.md explains them"
     )
+
+
+def _in_words(error: ErrorDetails) -> str:
+    """Pydantic's message, or a plainer one where it speaks of types and patterns."""
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            return "unknown field"
+        case "missing":
+            return "this field is missing"
+        case "union_tag_not_found":
+            return f"the field {context['discriminator']} is missing (what kind of route it is)"
+        case "union_tag_invalid":
+            return f"no kind {context['tag']!r}; kinds are: {context['expected_tags']}"
+        case "string_type" if isinstance(error["input"], (bool, int, float, datetime.date)):
+            return "YAML does not read this as a text: put it into quotes"
+        case "string_pattern_mismatch" if context["pattern"] in NAME_PATTERNS:
+            return f"a name is {NAME_PATTERNS[context['pattern']]}"
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _in_document(location: Sequence[str | int], data: Any) -> list[str | int]:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
-RouteName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
+_NAME, _ROUTE_NAME = r"^[a-z][a-z0-9_]*$", r"^[a-z][a-z0-9-]*$"
+NAME_PATTERNS = {
+    _NAME: "lower-case letters a to z, digits and _, a letter first",
+    _ROUTE_NAME: "lower-case letters a to z, digits and -, a letter first",
+}
+Name = Annotated[str, Field(pattern=_NAME, max_length=40)]
+RouteName = Annotated[str, Field(pattern=_ROUTE_NAME, max_length=40)]
 Positive = Annotated[float, Field(gt=0)]
 
 
 class Declared(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SamplingSpec(Declared):
@@ -36,6 +41,27 @@ class OneOfParse(Declared):
     one_of: list[str] = Field(min_length=2, description="The answer must be one of these.")
 
 
+def _parse_kind(value: object) -> str | None:
+    if isinstance(value, str):
+        return "text"
+    for kind in ("one_of", "json_schema"):
+        if hasattr(value, kind) or (isinstance(value, dict) and kind in value):
+            return kind
+    return None
+
+
+ParseSpec = Annotated[
+    Annotated[Literal["text"], Tag("text")]
+    | Annotated[OneOfParse, Tag("one_of")]
+    | Annotated[JsonParse, Tag("json_schema")],
+    Discriminator(
+        _parse_kind,
+        custom_error_type="parse_kind",
+        custom_error_message="must be text, {one_of: [...]} or {json_schema: {...}}",
+    ),
+]
+
+
 class StepSpec(Declared):
     name: Name
     prompt: str = Field(min_length=1, description="Jinja2; sees the inputs and earlier steps.")
@@ -43,7 +69,7 @@ class StepSpec(Declared):
     max_tokens: int = Field(128, ge=1, le=32_768)
     stop: list[str] = Field(default_factory=list, max_length=8)
     sampling: SamplingSpec = SamplingSpec()
-    parse: Literal["text"] | OneOfParse | JsonParse = "text"
+    parse: ParseSpec = "text"
 
     @model_validator(mode="after")
     def _stops_are_not_empty(self) -> StepSpec:
@@ -110,6 +136,7 @@ class ServiceSpec(Declared):
 class FineTunedSpec(Declared):
     kind: Literal["fine-tuned"]
     model: str = "smollm2-135m-instruct"
+    examples: int | None = Field(None, ge=1, description="First train examples only; null: all.")
     epochs: int = Field(3, ge=1, le=100)
     learning_rate: float = Field(1e-3, gt=0, le=1)
     target: Literal["attention", "all-linear"] = Field(

@@ -66,6 +66,10 @@ def _jsonl_rows(
                 where=where,
                 hint="each line must be one JSON object",
             ) from problem
+        except (ValueError, RecursionError) as problem:  # a number of 5,000 digits, 1,000 brackets
+            raise error(
+                f"cannot be read: {problem}", where=where, hint="put texts into double quotes"
+            ) from problem
         if not isinstance(row, dict):
             raise error("expected a JSON object", where=where, hint='like {"text": "..."}')
         fields = {}
@@ -94,7 +98,11 @@ def _csv_rows(path: Path, text: str, error: type[HinlapError]) -> list[tuple[str
                 )
             rows.append((where, {name: _clean(cell) for name, cell in row.items() if cell}))
     except csv.Error as problem:
-        raise error(f"not CSV: {problem}", where=f"{path}:{reader.line_num}") from problem
+        raise error(
+            f"not CSV: {problem}",
+            where=f"{path}:{reader.line_num}",
+            hint='put texts that hold commas or line ends into double quotes ("")',
+        ) from problem
     return rows
 
 

@@ -13,6 +13,16 @@ from hinlap.core.errors import AppError
 Location = tuple[str | int, ...]
 
 
+class _Loader(yaml.SafeLoader):
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # 2024-13-01 looks like a date and is none
+            raise yaml.constructor.ConstructorError(
+                problem=f"{error} (a text? put it into quotes)", problem_mark=node.start_mark
+            ) from error
+
+
 class LinedYaml:
     """A YAML document as plain data, and the line of every field in it.
 
@@ -23,7 +33,14 @@ class LinedYaml:
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self._lines: dict[Location, int] = {(): 1}
-        loader = yaml.SafeLoader(text)
+        try:
+            loader = _Loader(text)
+        except yaml.reader.ReaderError as error:
+            raise AppError(
+                f"not valid YAML: the character {_shown(error.character)} may not stand in it",
+                where=f"{path}:{text[: error.position].count(chr(10)) + 1}",
+                hint="remove it; in double quotes it may be written with a backslash",
+            ) from error
         try:
             node = loader.get_single_node()
             if node is None:
@@ -41,6 +58,12 @@ class LinedYaml:
             ) from error
         except yaml.YAMLError as error:
             raise AppError(f"not valid YAML: {error}", where=str(path)) from error
+        except RecursionError as error:
+            raise AppError(
+                "nested too deeply, or a value that holds itself (&name, *name)",
+                where=str(path),
+                hint="see `hinlap init DIR` for a working file",
+            ) from error
         finally:
             loader.dispose()
         if not isinstance(self.data, dict):
@@ -81,3 +104,7 @@ class LinedYaml:
             for index, value in enumerate(node.value):
                 self._lines[(*place, index)] = value.start_mark.line + 1
                 self._walk(value, (*place, index))
+
+
+def _shown(character: object) -> str:
+    return f"U+{character:04X}" if isinstance(character, int) else repr(character)

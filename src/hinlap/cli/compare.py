@@ -20,7 +20,7 @@ import click
 @click.option(
     "--latency-requests",
     type=click.IntRange(min=1),
-    default=8,
+    default=5,
     show_default=True,
     help="First items asked one at a time, to time them.",
 )

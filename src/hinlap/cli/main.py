@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 
 import click
 
@@ -50,6 +51,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit code 2: the user's mistake; 1: the program's or the machine's."""
+    # libraries warn their own developers; a user can do nothing about it
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
         cli(standalone_mode=False)
     except HinlapError as error:

@@ -31,13 +31,17 @@ def run(app: Path, route: str, input_file: Path, out: Path | None) -> None:
     """
     from hinlap.app.chain import Status
     from hinlap.cli.progress import TerminalProgress
+    from hinlap.core.errors import InputError
     from hinlap.workflows.answer import answer_inputs
     from hinlap.workflows.load import load
 
+    if out is not None and not out.parent.is_dir():
+        raise InputError("there is no such folder to write to", where=str(out.parent))
     loaded = load(app)
     examples = loaded.inputs_from(input_file)
     with TerminalProgress() as progress:
-        items = answer_inputs(loaded, route, examples, progress)
+        answered = answer_inputs(loaded, route, examples, progress)
+    items = answered.items
     lines = [
         json.dumps(
             {
@@ -62,5 +66,7 @@ def run(app: Path, route: str, input_file: Path, out: Path | None) -> None:
             f"{bad[0].status.value}: {bad[0].error}",
             err=True,
         )
+    if answered.stopped is not None:
+        raise answered.stopped
     if items and all(item.status is Status.FAILED for item in items):
         sys.exit(1)

@@ -31,7 +31,7 @@ from hinlap.engines.rendering import render_plain
 if TYPE_CHECKING:
     import torch
 
-MAX_BATCH_TOKENS = 6144
+MAX_BATCH_TOKENS = 12_288
 """Padded prompt and new tokens in one batch: bounds the keys and values held at once."""
 MAX_BATCH_ROWS = 24
 _SCORE_BATCH_TOKENS = 2048

@@ -161,6 +161,13 @@ class ServiceEngine:
                 where=self.address.base_url,
                 hint=f"export {self.address.key_env}=… (in your shell, not in a file of the app)",
             )
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise ServiceSetupError(
+                f"the key in {self.address.key_env} holds a character that no key has (a space, "
+                "a line end, a letter outside ASCII)",
+                where=self.address.base_url,
+                hint="copy the key again, without quotes or anything around it",
+            )
         return key
 
     def _body(self, prompt: Prompt, sampling: Sampling | None) -> dict[str, Any]:
@@ -248,7 +255,7 @@ class ServiceEngine:
     def _message(self, error: openai.APIStatusError) -> str:
         body = error.body
         message = body.get("message") if isinstance(body, dict) else None
-        return self._redacted(str(message or error.response.text or "no message")[:300])
+        return self._redacted(str(message or error.response.text or "no message"))[:300]
 
     def _redacted(self, text: str) -> str:
         key = self.environment.get(self.address.key_env, "").strip()

@@ -51,7 +51,10 @@ def _leaks(text: str, answer: str) -> bool:
 
 
 def _squeezed(text: str) -> str:
-    return re.sub(r"\s+", "", unicodedata.normalize("NFKC", text).casefold().replace("ำ", "ํา"))
+    """Without case, width and spaces; sara am (U+0E33) in one spelling, tone mark first."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = re.sub("\u0e4d([\u0e48-\u0e4b])", "\\1\u0e4d", text)
+    return re.sub(r"\s+", "", text)
 
 
 def is_riddle(predictions: Sequence[str]) -> Scores:

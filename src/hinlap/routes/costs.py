@@ -57,13 +57,15 @@ def cheapest_by_volume(costs: Mapping[str, Cost]) -> list[CheapestFrom]:
     steps = [CheapestFrom(0.0, current[2])]
     at = 0.0
     while True:
+        # none crosses before `at`, where the current line is the lowest: max mends rounding only
         crossings = [
-            ((fixed - current[0]) / (current[1] - slope), slope, (fixed, slope, name))
+            (max(at, (fixed - current[0]) / (current[1] - slope)), slope, (fixed, slope, name))
             for fixed, slope, name in lines
             if slope < current[1]
         ]
-        later = [crossing for crossing in crossings if crossing[0] >= at]
-        if not later:
+        if not crossings:
             return steps
-        at, _, current = min(later)
+        at, _, current = min(crossings)
+        if steps[-1].requests == at:
+            steps.pop()
         steps.append(CheapestFrom(at, current[2]))

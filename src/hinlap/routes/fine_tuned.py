@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hinlap.app.app import App, prompt_for
 from hinlap.app.declaration import FineTunedSpec
 from hinlap.core.errors import AppError
+from hinlap.core.examples import Example
 from hinlap.core.messages import Engine
 from hinlap.data.leaks import refuse_leaks
 from hinlap.routes.route import MakePrompt, Route, RouteContext, Traits
@@ -16,7 +19,8 @@ def build(name: str, app: App, context: RouteContext) -> Route:
     spec = app.spec.routes[name]
     assert isinstance(spec, FineTunedSpec)
     refuse_leaks(app.train, app.test)
-    rows = lessons(app)
+    taught = app.train[: spec.examples]
+    rows = lessons(app, taught)
     if not rows:
         raise AppError(
             f"the route {name!r} needs train examples with outputs; there are none",
@@ -40,10 +44,10 @@ def build(name: str, app: App, context: RouteContext) -> Route:
     return Route(
         name=name,
         kind=spec.kind,
-        model=f"{spec.model} + LoRA on {len(app.train)} examples",
+        model=f"{spec.model} + LoRA on {len(taught)} examples",
         engine=context.pool.local(spec.model, tuned.adapter),
         make_prompt=prompt_for,
-        traits=Traits(data_leaves_machine=False, lock_in="tuning", examples_needed=len(app.train)),
+        traits=Traits(data_leaves_machine=False, lock_in="tuning", examples_needed=len(taught)),
         tuning_seconds=tuned.seconds,
         one_by_one=context.one_by_one,
         notes=(
@@ -61,10 +65,10 @@ def base_prompts(name: str, app: App, context: RouteContext) -> tuple[MakePrompt
     return prompt_for, context.pool.local(spec.model)
 
 
-def lessons(app: App) -> list[Lesson]:
-    """One row per step and train example that has the step's output and all it sees."""
+def lessons(app: App, examples: Sequence[Example]) -> list[Lesson]:
+    """One row per step and example that has the step's output and all it sees."""
     rows = []
-    for example in app.train:
+    for example in examples:
         fields = dict(example.inputs)
         for step in app.spec.steps:
             wanted = example.wanted.get(step.name)

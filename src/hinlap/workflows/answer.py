@@ -94,7 +94,7 @@ def run_route(
 
 def answer_inputs(
     app: App, route_name: str, examples: Sequence[Example], progress: Progress
-) -> list[ItemResult]:
+) -> RouteRun:
     """Builds the route (tuning it if need be) and answers; see `Application.run`.
 
     Raises what ended the route early when it could answer nothing at all.
@@ -103,4 +103,4 @@ def answer_inputs(
         run = run_route(app, build_route(route_name, app, context), examples, context)
     if run.stopped is not None and not any(item.outputs for item in run.items):
         raise run.stopped
-    return run.items
+    return run

@@ -11,7 +11,7 @@ import numpy as np
 
 from hinlap.app.app import App
 from hinlap.app.chain import ItemResult, Status
-from hinlap.core.errors import AppError, HinlapError
+from hinlap.core.errors import AppError, HinlapError, StorageError
 from hinlap.core.examples import Example
 from hinlap.core.progress import Progress
 from hinlap.core.version import __version__
@@ -53,7 +53,7 @@ from hinlap.workflows.measuring import (
 )
 from hinlap.workflows.wording import sentence
 
-LATENCY_REQUESTS = 8
+LATENCY_REQUESTS = 5
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,8 @@ def _run(name: str, app: App, context: RouteContext) -> tuple[str, RouteRun | Hi
         if route.traits.stand_in and spec.kind == "service" and spec.stand_in_items is not None:
             examples = examples[: spec.stand_in_items]
         return name, run_route(app, route, examples, context)
+    except StorageError:  # nothing more could be kept: no other route may be paid
+        raise
     except HinlapError as error:
         context.progress.say(f"{name}: {error}")
         return name, error

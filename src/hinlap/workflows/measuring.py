@@ -66,18 +66,25 @@ class Measured:
 
 def check_metrics(app: App) -> None:
     """Raises AppError for a metric that does not exist or lacks its label column."""
-    for metric in app.spec.metrics:
+    for index, metric in enumerate(app.spec.metrics):
         if metric.metric not in METRIC_NAMES:
             raise AppError(
                 f"no metric {metric.metric!r}",
-                where=f"{app.file}: metrics",
+                where=app.where(("metrics", index, "metric")),
                 hint=f"metrics are: {', '.join(METRIC_NAMES)}",
             )
         if metric.metric == SOLVABLE and metric.label is None:
             raise AppError(
                 f"{SOLVABLE} needs 'label', the column with each item's headline",
-                where=f"{app.file}: metrics",
+                where=app.where(("metrics", index)),
                 hint=f"{{metric: {SOLVABLE}, ..., label: title}}",
+            )
+        if metric.label and app.test and not any(metric_label(metric, e) for e in app.test):
+            columns = dict.fromkeys(c for e in app.test for c in (*e.labels, *e.wanted, *e.inputs))
+            raise AppError(
+                f"no test item has the column {metric.label!r}",
+                where=app.where(("metrics", index, "label")),
+                hint=f"columns are: {', '.join(columns)}",
             )
 
 

@@ -1,0 +1,150 @@
+"""Speed against peers, side by side in one run: ``make bench`` or ``make bench ONLY=name``.
+
+Each peer runs in an environment of its own (``bench/.work/NAME``). One line per figure is
+appended to ``bench/results.jsonl``: name, ours, peer, ratio (above 1: better than the peer), unit, n. A figure
+without a peer has null there. Run it alone on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "bench" / ".work"
+RESULTS = ROOT / "bench" / "results.jsonl"
+OUR_PYTHON = ROOT / ".venv" / "bin" / "python"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=sorted(BENCHES), help="one bench instead of all")
+    chosen = parser.parse_args().only
+    for name in [chosen] if chosen else list(BENCHES):
+        print(f"== {name}", flush=True)
+        for row in BENCHES[name]():
+            with RESULTS.open("a", encoding="utf-8") as sink:
+                sink.write(json.dumps(row) + "\n")
+            print("  ", json.dumps(row), flush=True)
+
+
+def figure(
+    name: str, ours: float, peer: float | None, unit: str, n: int, *, lower_is_better: bool = True
+) -> dict[str, Any]:
+    ratio = None
+    if peer is not None:
+        ratio = peer / ours if lower_is_better else ours / peer
+    return {
+        "name": name,
+        "ours": round(ours, 4),
+        "peer": None if peer is None else round(peer, 4),
+        "ratio": None if ratio is None else round(ratio, 3),
+        "unit": unit,
+        "n": n,
+    }
+
+
+def environment(name: str, packages: list[str]) -> Path:
+    """The Python of the peer's own virtual environment, made on the first call."""
+    home = WORK / name
+    python = home / "bin" / "python"
+    mark = home / ".installed"
+    wanted = "\n".join(packages)
+    if not mark.is_file() or mark.read_text() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+        pip = [str(python), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt")]
+        for package in packages:  # in order: torch alone first
+            subprocess.run([*pip, package], check=True)
+        mark.write_text(wanted)
+    return python
+
+
+def seconds_of(command: list[str], runs: int) -> float:
+    """Median wall seconds of a command after one run that is not counted."""
+    times = []
+    for index in range(runs + 1):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if index:
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def bench_help() -> list[dict[str, Any]]:
+    """Warm start of the command line, against lm-evaluation-harness."""
+    peer = environment("lm-eval", ["lm-eval==0.4.13"])
+    ours = seconds_of([str(ROOT / ".venv/bin/hinlap"), "--help"], 9)
+    theirs = seconds_of([str(peer.parent / "lm_eval"), "--help"], 5)
+    return [figure("help_warm_start", ours, theirs, "s", 9)]
+
+
+def bench_first_result() -> list[dict[str, Any]]:
+    """`make demo` in a fresh clone with an empty cache, then again. No peer gets there offline."""
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+        fresh = {**os.environ, "HINLAP_CACHE": str(Path(folder) / "cache")}
+        times = []
+        for _ in range(2):
+            began = time.perf_counter()
+            subprocess.run(
+                ["make", "demo"], cwd=clone, env=fresh, check=True, stdout=subprocess.DEVNULL
+            )
+            times.append(time.perf_counter() - began)
+    return [
+        figure("first_result_fresh_clone", times[0], None, "s", 1),
+        figure("second_result_all_reused", times[1], None, "s", 1),
+    ]
+
+
+def bench_routes() -> list[dict[str, Any]]:
+    """Output tokens per second of each route against plain transformers.generate: the same model
+    folder, adapter and rendered prompts (the summary step of 16 test items, greedy)."""
+    packages = ["torch", "transformers==5.23.0", "peft==0.21.2"]
+    peer = environment("transformers", packages)
+    work = WORK / "routes"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    rows = []
+    for route in ("zero-shot", "few-shot", "service", "fine-tuned"):
+        job = work / f"{route}.json"
+        ours = _answer([str(OUR_PYTHON), str(ROOT / "bench/ours_generate.py"), route, str(job)])
+        script = ROOT / "bench/peers/transformers_generate.py"
+        theirs = _answer([str(peer), str(script), str(job)])
+        row = figure(
+            f"tokens_per_second_{route}",
+            ours["tokens"] / ours["seconds"],
+            theirs["tokens"] / theirs["seconds"],
+            "tokens/s",
+            ours["prompts"],
+            lower_is_better=False,
+        )
+        row["same_text"] = sum(a == b for a, b in zip(ours["texts"], theirs["texts"], strict=True))
+        rows.append(row)
+    return rows
+
+
+def _answer(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "help": bench_help,
+    "routes": bench_routes,
+    "first_result": bench_first_result,
+}
+
+if __name__ == "__main__":
+    main()
