@@ -1,7 +1,7 @@
 """Speed against peers, side by side in one run: ``make bench`` or ``make bench ONLY=name``.
 
 Each peer runs in an environment of its own (``bench/.work/NAME``). One line per figure is
-appended to ``bench/results.jsonl``: name, ours, peer, ratio (above 1: better than the peer), unit, n. A figure
+appended to ``bench/results.jsonl``: name, ours, peer, ratio (above 1: better), unit, n. A figure
 without a peer has null there. Run it alone on the machine.
 """
 

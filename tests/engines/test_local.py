@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import TEXTS, make_tiny_model
 
 from hinlap.core.errors import EngineError, ModelError
 from hinlap.core.messages import Completion, Continuation, Finish, Message, Prompt, Sampling
 from hinlap.engines.local import LocalEngine
-from tests.conftest import TEXTS, make_tiny_model
 
 SHARED = Message("system", "Answer in one short line, and never use the word elephant at all.")
 GREEDY = Sampling(max_tokens=16)
@@ -252,16 +253,16 @@ def test_an_answer_at_max_tokens_is_marked_as_cut(llama: LocalEngine) -> None:
     assert (cut.finish, cut.output_tokens) == (Finish.LENGTH, 3)
 
 
-def test_an_answer_ends_where_the_model_ends_it(llama: LocalEngine, tiny_model: Path) -> None:
-    tokenizer = llama._tokenizer
-    third = tokenizer.convert_ids_to_tokens(
-        llama._model.generate(
-            __import__("torch").tensor([llama.encode(llama.render(PLAIN[0]))]),
-            max_new_tokens=3,
-            do_sample=False,
-        )[0, -1].item()
-    )
-    assert third
+def test_an_answer_ends_where_the_model_ends_it(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "ends", "llama", chat=True)
+    free = LocalEngine("free", folder)
+    whole = answers(free, PLAIN[5:6], GREEDY)[0]
+    fourth = free._tokenizer(whole.text, add_special_tokens=False)["input_ids"][3]
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": fourth}))
+    ended = answers(LocalEngine("ends", folder), PLAIN[5:6], GREEDY)[0]
+    assert (ended.finish, ended.output_tokens) == (Finish.STOP, 4)
+    assert whole.text.startswith(ended.text)
 
 
 def test_a_prompt_over_the_window_fails_with_the_reason_and_the_others_answer(

@@ -88,6 +88,9 @@ class App:
     def with_test(self, test: Sequence[Example]) -> App:
         return replace(self, test=tuple(test))
 
+    def with_metrics(self, metrics: Sequence[MetricSpec]) -> App:
+        return replace(self, spec=self.spec.model_copy(update={"metrics": list(metrics)}))
+
     def inputs_from(self, path: Path) -> list[Example]:
         """The rows of a JSONL or CSV file as items of this app (they are test items).
 

@@ -162,6 +162,9 @@ class MetricSpec(Declared):
     metric: str = Field(description="See docs/app-yaml.md for the list.")
     step: Name = Field(description="The step whose output is measured.")
     label: str | None = Field(None, description="Column with the reference, if not the step's.")
+    of: list[str] | None = Field(
+        None, min_length=2, description="For passes_all: the STEP.METRIC shares to pass."
+    )
 
     @property
     def key(self) -> str:

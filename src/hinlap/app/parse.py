@@ -79,10 +79,13 @@ def _fold(text: str) -> str:
     return unicodedata.normalize("NFC", text).casefold().strip()
 
 
+# "I can't be seen. What am I?" is a riddle: only certain verbs make it a refusal
 _REFUSALS = re.compile(
-    r"^\W*(i['’]?m sorry|i am sorry|sorry|i apologi[sz]e|i can['’]?t|i cannot|i can not|"
-    r"i['’]?m unable|i am unable|i['’]?m not able|as an ai\b|unfortunately,? i|ขออภัย|ขอโทษ|"
-    r"ฉันไม่สามารถ|ดิฉันไม่สามารถ|ผมไม่สามารถ)",
+    r"^\W*(i['’]?m sorry|i am sorry|sorry|i apologi[sz]e|"
+    r"i (can['’]?t|cannot|can not|won['’]?t|will not) (\w+ly )?(help|assist|provide|write|compl|"
+    r"fulfil|answer|create|generate|summari|continue|discuss|engage|produce|offer|do (this|that))|"
+    r"i['’]?m unable to|i am unable to|i['’]?m not able to|as an ai\b|unfortunately,? i\b|"
+    r"ขออภัย|ขอโทษ|(ฉัน|ดิฉัน|ผม)ไม่สามารถ(ช่วย|ตอบ|ให้|เขียน|สร้าง|สรุป|ทำ|ดำเนินการ))",
     re.IGNORECASE,
 )
 

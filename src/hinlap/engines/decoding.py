@@ -8,25 +8,54 @@ from typing import Any
 
 import torch
 
+from hinlap.core.errors import EngineError
 from hinlap.core.messages import Sampling
 
 _TAIL_TOKENS = 24
 
 
 class RowStops:
-    """transformers' stopping criterion: a row is done once its answer holds a stop string."""
+    """transformers' stopping criterion: a row is done once its answer holds a stop string.
+
+    ended: new tokens of each row that is done, by row; what follows them is padding.
+    """
 
     def __init__(self, tokenizer: Any, stops: Sequence[str], prompt_width: int) -> None:
         self._tokenizer = tokenizer
         self._stops = tuple(stops)
         self._from = prompt_width
+        self.ended: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         # a stop string may span tokens: look at the last few as text, not at the last token
         tail = input_ids[:, max(self._from, input_ids.shape[1] - _TAIL_TOKENS) :]
         texts = self._tokenizer.batch_decode(tail, skip_special_tokens=True)
         done = [any(stop in text for stop in self._stops) for text in texts]
+        for row in range(len(done)):
+            if done[row]:
+                self.ended.setdefault(row, input_ids.shape[1] - self._from)
         return torch.tensor(done, device=input_ids.device)
+
+
+class NumbersOnly:
+    """transformers' logits processor that ends the batch at a score that is not a number, which
+    the greedy choice would take for the best token. Raises EngineError."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if bool(scores.isnan().any()):
+            raise not_numbers(self._model)
+        return scores
+
+
+def not_numbers(model: str) -> EngineError:
+    return EngineError(
+        "the model gives log-probabilities that are not numbers",
+        where=model,
+        hint="its weights are broken or overflow in this precision",
+    )
 
 
 class RowSampler:

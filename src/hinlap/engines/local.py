@@ -173,6 +173,7 @@ class LocalEngine:
     def _load_model(self) -> Any:
         try:
             import torch
+            from safetensors import SafetensorError
             from transformers import AutoModelForCausalLM
             from transformers.utils import logging
         except ImportError as error:
@@ -180,16 +181,26 @@ class LocalEngine:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                self._folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            model, loading = AutoModelForCausalLM.from_pretrained(
+                self._folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(
                 f"the model cannot be loaded: {error}",
                 where=self._name,
                 hint="it needs safetensors weights and an architecture transformers knows; "
                 "remote code stays off",
             ) from error
+        if loading["missing_keys"]:  # transformers would fill them with random numbers
+            raise ModelError(
+                f"its files lack weights: {', '.join(sorted(loading['missing_keys'])[:3])}",
+                where=self._name,
+                hint="fetch or copy the model again",
+            )
         if self._adapter is not None:
             try:
                 from peft import PeftModel
@@ -202,7 +213,7 @@ class LocalEngine:
         import torch
         from transformers import StoppingCriteriaList
 
-        from hinlap.engines.decoding import RowSampler, RowStops
+        from hinlap.engines.decoding import NumbersOnly, RowSampler, RowStops
 
         tokenizer, model = self._tokenizer, self._model
         shared = self._shared_prefix(rows)
@@ -226,26 +237,30 @@ class LocalEngine:
                     repetition_penalty=1.0,
                     eos_token_id=eos,
                     pad_token_id=tokenizer.pad_token_id,
-                    logits_processor=[sampler] if sampler.needed else [],
+                    logits_processor=[
+                        NumbersOnly(self._name),
+                        *([sampler] if sampler.needed else []),
+                    ],
                     stopping_criteria=StoppingCriteriaList([stops] if sampling.stop else []),
                 )
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(self._name) from error
         seconds = time.perf_counter() - began
         completions = []
-        for row, new in zip(rows, out[:, width:].tolist(), strict=True):
+        for index, row in enumerate(rows):
+            new = out[index, width:][: stops.ended.get(index)].tolist()
             kept, finish = _until_end(new, eos)
             text = tokenizer.decode(kept, skip_special_tokens=True)
             cut = min((at for s in sampling.stop if (at := text.find(s)) >= 0), default=-1)
             if cut >= 0:
                 text, finish = text[:cut], Finish.STOP
-            used = len(kept) + (1 if len(kept) < len(new) and cut < 0 else 0)
+            ending = 1 if len(kept) < len(new) else 0  # the token that ended it was made, too
             completions.append(
                 Completion(
                     text=text,
                     finish=finish,
                     input_tokens=len(row),
-                    output_tokens=min(used, len(new)),
+                    output_tokens=len(kept) + ending,
                     seconds=seconds,
                     batch_size=len(rows),
                 )
@@ -322,6 +337,8 @@ class LocalEngine:
         import torch
         from transformers import DynamicCache
 
+        from hinlap.engines.decoding import not_numbers
+
         device = self._device
         longest = max(len(text) for text in texts)
         ids = torch.zeros((len(texts), longest), dtype=torch.long)  # (B, T), padded on the right
@@ -354,11 +371,7 @@ class LocalEngine:
         for row, text in enumerate(texts):
             values = chosen[row, : len(text)]
             if not bool(torch.isfinite(values).all()):
-                raise EngineError(
-                    "the model gives log-probabilities that are not numbers",
-                    where=self._name,
-                    hint="its weights are broken or overflow in this precision",
-                )
+                raise not_numbers(self._name)
             results.append(TokenLogprobs(tuple(text), tuple(values.tolist())))
         return results
 

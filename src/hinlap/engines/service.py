@@ -101,9 +101,8 @@ class ServiceEngine:
             try:
                 while not stop.is_set():
                     index = todo.get_nowait()
-                    completion = self._ask(client, prompts[index], sampling)
+                    completion, down = self._ask(client, prompts[index], sampling)
                     done.put((index, completion))
-                    down = completion.finish is Finish.FAILED and completion.input_tokens == 0
                     failures_in_a_row[0] = failures_in_a_row[0] + 1 if down else 0
                     if failures_in_a_row[0] >= _GIVE_UP_AFTER:
                         raise EngineError(
@@ -184,21 +183,25 @@ class ServiceEngine:
                 body["stop"] = list(sampling.stop[:4])  # the API takes four
         return body
 
-    def _ask(self, client: openai.OpenAI, prompt: Prompt, sampling: Sampling) -> Completion:
-        """One answer, with retries; FAILED (with 0 tokens) when they are used up."""
+    def _ask(
+        self, client: openai.OpenAI, prompt: Prompt, sampling: Sampling
+    ) -> tuple[Completion, bool]:
+        """One answer, FAILED when retries are used up, and whether the service was down."""
         worst = self.worst_usd(prompt, sampling)
         self.budget.reserve(worst)
         actual = 0.0
         try:
-            completion = self._with_retries(client, self._body(prompt, sampling))
+            completion, down = self._with_retries(client, self._body(prompt, sampling))
+            if completion.finish is not Finish.FAILED and completion.input_tokens == 0:
+                completion = replace(completion, input_tokens=self.count_tokens(prompt))
             actual = self.address.prices.cost_usd(
                 completion.input_tokens, completion.output_tokens, completion.cached_input_tokens
             )
-            return _cut_at_stops(completion, sampling.stop)
+            return _cut_at_stops(completion, sampling.stop), down
         finally:
             self.budget.settle(worst, actual)
 
-    def _with_retries(self, client: openai.OpenAI, body: dict[str, Any]) -> Completion:
+    def _with_retries(self, client: openai.OpenAI, body: dict[str, Any]) -> tuple[Completion, bool]:
         import openai
 
         wait = 1.0
@@ -206,7 +209,8 @@ class ServiceEngine:
             began = time.perf_counter()
             try:
                 response = client.chat.completions.create(**body)
-                return _completion(response, time.perf_counter() - began)
+                completion = _completion(response, time.perf_counter() - began)
+                return replace(completion, error=self._redacted(completion.error)), False
             except openai.APITimeoutError:
                 reason = f"no answer within {self.address.timeout_seconds:g} s"
                 pause = wait
@@ -219,16 +223,16 @@ class ServiceEngine:
                 if final is not None:
                     raise final from None
                 if error.status_code in (400, 413, 422):
-                    return _failed(reason, counted=True)
+                    return _failed(reason), False
                 pause = _retry_after(error.response.headers.get("retry-after"), wait)
             except (openai.OpenAIError, ValueError) as error:  # a body that is no such answer
-                return _failed(self._redacted(f"the answer cannot be read: {error}"), counted=True)
+                return _failed(self._redacted(f"the answer cannot be read: {error}")), False
             if pause > LONGEST_WAIT_SECONDS:
-                return _failed(f"{reason}; it asks to wait {pause:.0f} s")
+                return _failed(f"{reason}; it asks to wait {pause:.0f} s"), True
             if attempt < self.address.max_retries:
                 self.sleep(pause)
                 wait = min(wait * 2, 30.0)
-        return _failed(f"{reason} (after {self.address.max_retries} retries)")
+        return _failed(f"{reason} (after {self.address.max_retries} retries)"), True
 
     def _final_error(self, error: openai.APIStatusError, reason: str) -> HinlapError | None:
         """What no retry mends, as the error to raise; None for what may pass."""
@@ -265,42 +269,49 @@ class ServiceEngine:
 def _completion(response: Any, seconds: float) -> Completion:
     """Raises ValueError when the body lacks what the API promises."""
     choices = getattr(response, "choices", None)
-    if not choices or getattr(choices[0], "message", None) is None:
-        raise ValueError("no choices in the response")
-    choice = choices[0]
+    message = getattr(choices[0], "message", None) if choices else None
+    if not hasattr(message, "content") or not isinstance(message.content, str | None):
+        raise ValueError("no choices with a text in the response")
+    reason = getattr(choices[0], "finish_reason", None)
     usage = getattr(response, "usage", None)
     details = getattr(usage, "prompt_tokens_details", None)
-    refusal = getattr(choice.message, "refusal", None)
-    text = choice.message.content or ""
-    finish = Finish.LENGTH if choice.finish_reason == "length" else Finish.STOP
+    refusal = getattr(message, "refusal", None)
+    text = message.content or ""
+    finish = Finish.LENGTH if reason == "length" else Finish.STOP
     error = ""
-    if refusal or choice.finish_reason == "content_filter":
-        finish, error = Finish.REFUSED, refusal or "stopped by the service's content filter"
+    if refusal or reason == "content_filter":
+        finish, error = Finish.REFUSED, str(refusal or "stopped by the service's content filter")
+    input_tokens = _count(usage, "prompt_tokens")
     return Completion(
         text=text,
         finish=finish,
-        input_tokens=getattr(usage, "prompt_tokens", None) or 0,
-        output_tokens=getattr(usage, "completion_tokens", None) or estimate_tokens(text),
+        input_tokens=input_tokens,
+        output_tokens=_count(usage, "completion_tokens") or estimate_tokens(text),
         seconds=seconds,
-        cached_input_tokens=getattr(details, "cached_tokens", None) or 0,
+        cached_input_tokens=min(input_tokens, _count(details, "cached_tokens")),
         error=error,
     )
+
+
+def _count(usage: object, field: str) -> int:
+    """A token count as the service tells it; 0 where it tells none, or nonsense."""
+    value = getattr(usage, field, None)
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _cut_at_stops(completion: Completion, stops: Sequence[str]) -> Completion:
     """Some servers ignore ``stop``, and the API takes only four."""
     cut = min((at for s in stops if (at := completion.text.find(s)) >= 0), default=-1)
-    if cut < 0:
+    if cut < 0 or completion.finish is Finish.REFUSED:
         return completion
     return replace(completion, text=completion.text[:cut], finish=Finish.STOP)
 
 
-def _failed(reason: str, *, counted: bool = False) -> Completion:
-    """counted: the service did answer, so it is not down (told by a token count of at least 1)."""
+def _failed(reason: str) -> Completion:
     return Completion(
         text="",
         finish=Finish.FAILED,
-        input_tokens=1 if counted else 0,
+        input_tokens=0,
         output_tokens=0,
         seconds=0.0,
         error=reason,
@@ -316,6 +327,7 @@ def _retry_after(header: str | None, fallback: float) -> float:
     except ValueError:
         pass
     date = email.utils.parsedate_tz(header)
-    if date is None:
+    try:
+        return fallback if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+    except (ValueError, OverflowError):  # a year that no calendar has
         return fallback
-    return max(0.0, email.utils.mktime_tz(date) - time.time())

@@ -48,7 +48,8 @@ from hinlap.workflows.measuring import (
     SOLVABLE,
     Measured,
     Weigher,
-    measure,
+    measure_all,
+    needs_reference,
     needs_weigher,
 )
 from hinlap.workflows.wording import sentence
@@ -167,15 +168,13 @@ def _weigh(
         if isinstance(run, HinlapError):
             outcomes.append(_Outcome(name, None, run, {}))
             continue
-        scores = {}
-        for metric in app.spec.metrics:
-            outputs = [
-                (item.example, item.outputs[metric.step])
-                for item in run.items
-                if metric.step in item.outputs
+        outputs = {
+            step.name: [
+                (i.example, i.outputs[step.name]) for i in run.items if step.name in i.outputs
             ]
-            weigher = _weigher(app, context, f"weighing {name}")
-            scores[metric.key] = measure(app, metric, outputs, weigher)
+            for step in app.spec.steps
+        }
+        scores = measure_all(app, outputs, _weigher(app, context, f"weighing {name}"))
         outcomes.append(_Outcome(name, run, run.stopped, scores))
     return outcomes
 
@@ -187,21 +186,17 @@ def _weigher(app: App, context: RouteContext, stage: str) -> Weigher | None:
 
 
 def _premade(app: App, context: RouteContext) -> dict[str, Figure]:
-    """The wanted outputs of the test items by the metrics that need no reference of the step."""
-    figures = {}
-    for metric in app.spec.metrics:
-        if metric.label is None and metric.metric != "is_riddle":
-            continue
-        outputs = [
-            (example, example.wanted[metric.step])
-            for example in app.test
-            if metric.step in example.wanted
-        ]
-        if not outputs:
-            continue
-        weigher = _weigher(app, context, "weighing premade outputs")
-        figures[metric.key] = _figure(app, measure(app, metric, outputs, weigher))
-    return figures
+    """The test items' own wanted outputs, by the metrics that do not compare with them."""
+    outputs = {
+        step.name: [(e, e.wanted[step.name]) for e in app.test if step.name in e.wanted]
+        for step in app.spec.steps
+    }
+    if not any(outputs.values()):
+        return {}
+    own = [m for m in app.spec.metrics if m.label or m.of or not needs_reference(m)]
+    app = app.with_metrics(own)
+    measured = measure_all(app, outputs, _weigher(app, context, "weighing premade outputs"))
+    return {key: _figure(app, m) for key, m in measured.items() if m.scores.n}
 
 
 def _figure(app: App, measured: Measured) -> Figure:
@@ -343,7 +338,8 @@ def _decide(
         return Decision(None, ()), None
     by = app.spec.decide.by
     chance = None
-    if by.endswith(f".{SOLVABLE}"):
+    metric = next(m for m in app.spec.metrics if m.key == by)
+    if any(part.endswith(f".{SOLVABLE}") for part in (metric.key, *(metric.of or ()))):
         chance = 1 / min(CANDIDATES, max(2, len(app.test)))
     candidates = []
     for route in routes:

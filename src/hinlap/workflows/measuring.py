@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hinlap.app.app import App, metric_label
@@ -14,7 +14,7 @@ from hinlap.core.messages import Continuation, Message, Prompt, ScoringEngine
 from hinlap.core.progress import Progress
 from hinlap.engines.cache import weigh_all
 from hinlap.metrics.bleu import bleu
-from hinlap.metrics.match import exact_match
+from hinlap.metrics.match import exact_match, passes_all
 from hinlap.metrics.riddle import is_riddle, leaks_answer, ranks_first, solvable
 from hinlap.metrics.rouge import rouge
 from hinlap.metrics.scores import Scores
@@ -42,7 +42,9 @@ TEXT_METRICS: dict[str, TextMetric] = {
     "is_riddle": TextMetric(lambda p, r, lang: is_riddle(p), references=False),
 }
 SOLVABLE = "solvable"
-METRIC_NAMES = (*TEXT_METRICS, SOLVABLE)
+PASSES_ALL = "passes_all"
+SHARES = ("exact_match", "leaks_answer", "is_riddle", SOLVABLE)
+METRIC_NAMES = (*TEXT_METRICS, SOLVABLE, PASSES_ALL)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,20 @@ def check_metrics(app: App) -> None:
                 where=app.where(("metrics", index)),
                 hint=f"{{metric: {SOLVABLE}, ..., label: title}}",
             )
+        if (metric.metric == PASSES_ALL) != (metric.of is not None):
+            raise AppError(
+                f"'of' goes with {PASSES_ALL}, and only with it",
+                where=app.where(("metrics", index)),
+                hint=f"{{metric: {PASSES_ALL}, step: ..., of: [STEP.METRIC, STEP.METRIC]}}",
+            )
+        shares = [m.key for m in app.spec.metrics[:index] if m.metric in SHARES]
+        for part in metric.of or ():
+            if part not in shares:
+                raise AppError(
+                    f"{part!r} is not a share declared above",
+                    where=app.where(("metrics", index, "of")),
+                    hint=f"shares declared above: {', '.join(shares) or 'none'}",
+                )
         if metric.label and app.test and not any(metric_label(metric, e) for e in app.test):
             columns = dict.fromkeys(c for e in app.test for c in (*e.labels, *e.wanted, *e.inputs))
             raise AppError(
@@ -90,6 +106,35 @@ def check_metrics(app: App) -> None:
 
 def needs_weigher(app: App) -> bool:
     return any(metric.metric == SOLVABLE for metric in app.spec.metrics)
+
+
+def needs_reference(metric: MetricSpec) -> bool:
+    """Whether it compares with the step's own wanted output."""
+    rule = TEXT_METRICS.get(metric.metric)
+    return rule is not None and rule.references and metric.label is None
+
+
+def measure_all(
+    app: App, outputs: Mapping[str, Sequence[tuple[Example, str]]], weigher: Weigher | None
+) -> dict[str, Measured]:
+    """Every declared metric by its key.
+
+    outputs: by step, the usable ones with their items; a step without any may be left out.
+    """
+    found: dict[str, Measured] = {}
+    for metric in app.spec.metrics:
+        if metric.of is not None:
+            found[metric.key] = _measure_passes_all(metric.of, found)
+        else:
+            found[metric.key] = measure(app, metric, outputs.get(metric.step, ()), weigher)
+    return found
+
+
+def _measure_passes_all(keys: Sequence[str], found: Mapping[str, Measured]) -> Measured:
+    parts = [found[key] for key in keys]
+    common = [i for i in parts[0].ids if all(i in part.ids for part in parts)]
+    aligned = [part.scores.subset([part.ids.index(i) for i in common]) for part in parts]
+    return Measured(passes_all(aligned, keys), tuple(common))
 
 
 def measure(
