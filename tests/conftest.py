@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import os
 import subprocess
 import sys
 import threading
@@ -94,7 +93,9 @@ def embedded_model() -> Path:
     """The embedded model's folder; the test is skipped where it was never fetched."""
     folder = cache_folder() / "models" / "smollm2-135m-instruct"
     if not (folder / "config.json").is_file():
-        pytest.skip("the embedded model is not in the cache: hinlap models pull smollm2-135m-instruct")
+        pytest.skip(
+            "the embedded model is not in the cache: hinlap models pull smollm2-135m-instruct"
+        )
     return folder
 
 
@@ -108,7 +109,9 @@ class ChatServer:
     url: str = ""
     seen: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
-    answer: Callable[[dict[str, Any]], tuple[int, dict[str, str], Any]] = lambda body: ok("An answer.")
+    answer: Callable[[dict[str, Any]], tuple[int, dict[str, str], Any]] = lambda body: ok(
+        "An answer."
+    )
 
 
 def ok(
@@ -187,9 +190,14 @@ def small_app(tmp_path: Path, chat_server: ChatServer) -> Path:
     folder = tmp_path / "app"
     (folder / "data").mkdir(parents=True)
     rows = [
-        {"id": f"row-{i}", "title": f"Headline {i}", "text": text, "summary": text[:40],
-         "riddle": f"I am number {i} of many and I was in the news today. What am I?",
-         "answer": f"thing{i}"}
+        {
+            "id": f"row-{i}",
+            "title": f"Headline {i}",
+            "text": text,
+            "summary": text[:40],
+            "riddle": f"I am number {i} of many and I was in the news today. What am I?",
+            "answer": f"thing{i}",
+        }
         for i, text in enumerate(TEXTS + ["A ferry turned back in fog.", "Rice was planted late."])
     ]
     for name, part in (("train", rows[:4]), ("test", rows[4:])):
@@ -291,3 +299,36 @@ routes:
 
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch: on tiny models threads only wait
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: exit code, and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def hinlap_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """As ``hinlap``, in the process of the test: quicker, and an unforeseen error is raised."""
+    from hinlap.cli.main import main
+
+    def run(*arguments: str | Path, **variables: str) -> Ended:
+        code = 0
+        with monkeypatch.context() as patch:
+            patch.delenv("TEST_KEY", raising=False)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["hinlap", *map(str, arguments)])
+            try:
+                main()
+            except SystemExit as done:
+                code = int(done.code or 0)
+        written = capsys.readouterr()
+        return Ended(code, written.out, written.err)
+
+    return run

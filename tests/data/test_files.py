@@ -128,13 +128,15 @@ def test_a_text_file_is_an_article_with_its_first_line_as_title(tmp_path: Path) 
     assert collect(read_path(write(tmp_path / "c.txt", f"{long}\nmore"))).articles[0].title == ""
     thai = write(tmp_path / "d.txt", "ข่าว\nน้ำท่วมกรุงเทพมหานครอีกครั้งในรอบสิบปี".encode("cp874"))
     batch = collect(read_path(thai))
-    assert batch.articles[0].text == "น้ำท่วมกรุงเทพมหานครอีกครั้งในรอบสิบปี" and "cp874" in batch.notes[0]
+    assert batch.articles[0].text == "น้ำท่วมกรุงเทพมหานครอีกครั้งในรอบสิบปี"
+    assert "cp874" in batch.notes[0]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl", "a.xml", "a.html"])
 def test_an_empty_file_says_so(tmp_path: Path, name: str) -> None:
     batch = collect(read_path(write(tmp_path / name, b"")))
-    assert batch.articles == () and batch.notes == (f"{tmp_path / name}: the file is empty",)
+    assert batch.articles == ()
+    assert batch.notes == (f"{tmp_path / name}: the file is empty",)
 
 
 def test_json_may_be_a_list_an_object_or_a_recorded_answer(tmp_path: Path) -> None:
@@ -161,7 +163,8 @@ def test_json_that_cannot_be_used_is_refused(tmp_path: Path, content: str, said:
 def test_rows_of_newsapi_lose_the_mark_of_the_cut(tmp_path: Path) -> None:
     row = {"title": "T", "content": "Body… [+99 chars]", "publishedAt": "2024-05-01T10:00:00Z"}
     batch = collect(read_path(write(tmp_path / "a.jsonl", [row])))
-    assert batch.articles[0].text == "Body" and "cut" in batch.notes[0]
+    assert batch.articles[0].text == "Body"
+    assert "cut" in batch.notes[0]
 
 
 def test_html_in_a_row_is_taken_out_and_noted(tmp_path: Path) -> None:

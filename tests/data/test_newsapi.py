@@ -89,7 +89,8 @@ def test_all_pages_are_read_with_the_key_in_a_header_only() -> None:
         for page in (1, 2, 3)
     ]
     assert {(path, key) for path, _, key in asked} == {("/v2/everything", KEY)}
-    assert len(batch.notes) == 1 and "--full-text" in batch.notes[0]
+    assert len(batch.notes) == 1
+    assert "--full-text" in batch.notes[0]
 
 
 def test_an_article_is_its_description_and_content_without_the_mark_of_the_cut() -> None:
@@ -140,7 +141,8 @@ def test_a_service_that_repeats_its_page_does_not_loop() -> None:
     body = {"status": "ok", "totalResults": 5000, "articles": [row(1)]}
     with newsapi_server(lambda path, params, key: (200, body)) as url:
         batch = collect(read_newsapi("newsapi:everything?q=x", api(url)))
-    assert len(batch.articles) == 1 and any("repeats" in note for note in batch.notes)
+    assert len(batch.articles) == 1
+    assert any("repeats" in note for note in batch.notes)
 
 
 def test_a_failure_on_a_later_page_comes_after_the_articles_of_the_first() -> None:
@@ -153,7 +155,8 @@ def test_a_failure_on_a_later_page_comes_after_the_articles_of_the_first() -> No
     with newsapi_server(answer) as url:
         had, error = failing(read_newsapi("newsapi:everything?q=x", api(url)))
     assert len([item for item in had if isinstance(item, Article)]) == 100
-    assert isinstance(error, EngineError) and error.exit_code == 1
+    assert isinstance(error, EngineError)
+    assert error.exit_code == 1
 
 
 @pytest.mark.parametrize(
@@ -179,8 +182,10 @@ def test_each_error_of_the_service_is_told_with_what_to_do(
     body = {"status": "error", "code": code, "message": f"Your API key {KEY} says no"}
     with newsapi_server(lambda path, params, key: (status, body)) as url:
         had, error = failing(read_newsapi("newsapi:top-headlines?country=us", api(url)))
-    assert had == [] and type(error) is kind
-    assert code in error.what and KEY not in str(error)
+    assert had == []
+    assert type(error) is kind
+    assert code in error.what
+    assert KEY not in str(error)
     assert error.hint or code == "somethingNew"
 
 
@@ -198,13 +203,15 @@ def test_errors_without_a_body_are_told_by_their_status(
 def test_an_answer_that_is_not_json_is_told() -> None:
     with newsapi_server(lambda path, params, key: (200, b"<html>login</html>")) as url:
         _, error = failing(read_newsapi("newsapi:everything?q=x", api(url)))
-    assert isinstance(error, EngineError) and "--newsapi-url" in error.hint
+    assert isinstance(error, EngineError)
+    assert "--newsapi-url" in error.hint
 
 
 def test_no_key_or_a_broken_one_is_told_before_anything_is_sent() -> None:
     for key in ("", "two words", "key\nX-Evil: 1", "ключ"):
         _, error = failing(read_newsapi("newsapi:everything?q=x", api("http://127.0.0.1:1", key)))
-        assert isinstance(error, ServiceSetupError) and "NEWSAPI_KEY" in str(error)
+        assert isinstance(error, ServiceSetupError)
+        assert "NEWSAPI_KEY" in str(error)
         assert not key or key not in str(error)
 
 

@@ -145,9 +145,11 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     assert out.read_bytes() == before
     report = gather(out, two, options=NewsOptions(append=True))
     assert (report.present, report.written) == (1, 1)
-    assert out.read_bytes().startswith(before) and [row["id"] for row in rows(out)] == ["a", "b"]
+    assert out.read_bytes().startswith(before)
+    assert [row["id"] for row in rows(out)] == ["a", "b"]
     gather(out, two, options=NewsOptions(overwrite=True))
-    assert len(rows(out)) == 2 and rows(out)[0]["text"].endswith("More.")
+    assert len(rows(out)) == 2
+    assert rows(out)[0]["text"].endswith("More.")
     with pytest.raises(InputError, match="exclude"):
         gather(out, two, options=NewsOptions(overwrite=True, append=True))
 
@@ -202,9 +204,8 @@ def test_private_addresses_are_refused_by_default(tmp_path: Path) -> None:
 
 def test_no_key_is_told(tmp_path: Path) -> None:
     report = gather(tmp_path / "out.jsonl", "newsapi:everything?q=x")
-    assert isinstance(report.failures[0], ServiceSetupError) and "NEWSAPI_KEY" in str(
-        report.failures[0]
-    )
+    assert isinstance(report.failures[0], ServiceSetupError)
+    assert "NEWSAPI_KEY" in str(report.failures[0])
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(
@@ -252,11 +253,14 @@ def test_the_command_tells_what_it_did_and_never_a_key(tmp_path: Path) -> None:
                 "--json", str(tmp_path / "report.json"),
             ],
         )  # fmt: skip
-    assert isinstance(result.exception, HinlapError) and result.exception.exit_code == 2
+    assert isinstance(result.exception, HinlapError)
+    assert result.exception.exit_code == 2
     assert "1 article from 2 sources; 1 written" in result.output
-    assert "dropped 1: 1 no text" in result.output and "1.jsonl, line 2: no text" in result.output
+    assert "dropped 1: 1 no text" in result.output
+    assert "1.jsonl, line 2: no text" in result.output
     told = result.output + str(result.exception) + (tmp_path / "report.json").read_text("utf-8")
-    assert "apiKeyInvalid" in told and KEY not in told
+    assert "apiKeyInvalid" in told
+    assert KEY not in told
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["written"] == 1
 
 

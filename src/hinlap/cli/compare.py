@@ -59,7 +59,11 @@ def compare(
     target = report or loaded.folder / "report.html"
     for file in (json_file, target):
         if file is not None and not file.parent.is_dir():
-            raise InputError("there is no such folder to write to", where=str(file.parent))
+            raise InputError(
+                "there is no such folder to write to",
+                where=str(file.parent),
+                hint=f"make it: mkdir -p {file.parent}",
+            )
     with TerminalProgress() as progress:
         options = CompareOptions(
             limit=limit, test=test, routes=routes, latency_requests=latency_requests

@@ -72,4 +72,4 @@ class TerminalProgress:
         self._task = None
 
     def say(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False)
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)

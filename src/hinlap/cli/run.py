@@ -36,7 +36,11 @@ def run(app: Path, route: str, input_file: Path, out: Path | None) -> None:
     from hinlap.workflows.load import load
 
     if out is not None and not out.parent.is_dir():
-        raise InputError("there is no such folder to write to", where=str(out.parent))
+        raise InputError(
+            "there is no such folder to write to",
+            where=str(out.parent),
+            hint=f"make it: mkdir -p {out.parent}",
+        )
     loaded = load(app)
     examples = loaded.inputs_from(input_file)
     with TerminalProgress() as progress:
@@ -56,7 +60,7 @@ def run(app: Path, route: str, input_file: Path, out: Path | None) -> None:
     ]
     text = "".join(line + "\n" for line in lines)
     if out is None:
-        sys.stdout.write(text)
+        click.echo(text, nl=False)  # flushed here: a full disk must not show at exit only
     else:
         out.write_text(text, encoding="utf-8")
     bad = [item for item in items if item.status is not Status.OK]

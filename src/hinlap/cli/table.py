@@ -76,7 +76,13 @@ def rows(comparison: Comparison, spec: AppSpec) -> list[tuple[str, list[str]]]:
             label("latency", lang),
             [f"{short(r.latency.p50)} / {short(r.latency.p95)} n={r.latency.n}" for r in routes],
         ),
-        (label("cost", lang), [short(r.cost.per_1000_usd) if r.cost else "–" for r in routes]),
+        (
+            label("cost", lang),
+            [
+                ("≈ " if _stand_in(r) else "") + short(r.cost.per_1000_usd) if r.cost else "–"
+                for r in routes
+            ],
+        ),
         (label("tokens", lang), [f"{r.input_tokens:,} / {r.output_tokens:,}" for r in routes]),
         (
             label("privacy", lang),

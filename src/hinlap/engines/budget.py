@@ -40,31 +40,34 @@ class Budget:
 
     def __init__(self, cap_usd: float) -> None:
         self.cap_usd = cap_usd
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._spent = 0.0
-        self._reserved = 0.0
+        self._reserved: list[float] = []
 
     @property
     def spent_usd(self) -> float:
-        with self._lock:
+        with self._changed:
             return self._spent
 
     def reserve(self, worst_usd: float) -> None:
-        """Raises BudgetError when spent, reserved and ``worst_usd`` together cross the cap."""
-        with self._lock:
-            if self._spent + self._reserved + worst_usd > self.cap_usd + 1e-12:
-                raise BudgetError(
-                    f"the next request could cost {worst_usd:.6f} USD, and of the cap of "
-                    f"{self.cap_usd:.4f} USD {self._spent + self._reserved:.6f} are spent or "
-                    "reserved",
-                    where="budget_usd",
-                    hint="raise budget_usd in app.yaml and run the same command again; "
-                    "answers paid for are kept",
-                )
-            self._reserved += worst_usd
+        """Waits while requests under way could still leave room (most cost less than reserved);
+        raises BudgetError when ``worst_usd`` would cross the cap even so."""
+        with self._changed:
+            while self._spent + sum(self._reserved) + worst_usd > self.cap_usd + 1e-12:
+                if not self._reserved or self._spent + worst_usd > self.cap_usd + 1e-12:
+                    raise BudgetError(
+                        f"the next request could cost {worst_usd:.6f} USD, and {self._spent:.6f} "
+                        f"of the cap of {self.cap_usd:.6f} USD are spent",
+                        where="budget_usd",
+                        hint="raise budget_usd in app.yaml and run the same command again; "
+                        "answers paid for are kept",
+                    )
+                self._changed.wait()
+            self._reserved.append(worst_usd)
 
     def settle(self, worst_usd: float, actual_usd: float) -> None:
         """Turns a reservation into what the request did cost (0 when it failed)."""
-        with self._lock:
-            self._reserved -= worst_usd
+        with self._changed:
+            self._reserved.remove(worst_usd)
             self._spent += actual_usd
+            self._changed.notify_all()

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -206,7 +207,9 @@ class LocalEngine:
                 from peft import PeftModel
             except ImportError as error:
                 raise MissingExtraError("peft", "local") from error
-            model = PeftModel.from_pretrained(model, self._adapter).merge_and_unload()
+            with warnings.catch_warnings():  # peft reads an attribute by a name given up since
+                warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+                model = PeftModel.from_pretrained(model, self._adapter).merge_and_unload()
         return model.to(self._device).eval()
 
     def _generate_batch(self, rows: list[list[int]], sampling: Sampling) -> list[Completion]:

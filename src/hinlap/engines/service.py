@@ -263,24 +263,26 @@ class ServiceEngine:
 
     def _redacted(self, text: str) -> str:
         key = self.environment.get(self.address.key_env, "").strip()
-        return text.replace(key, "•••") if key else text
+        return _storable(text.replace(key, "•••") if key else text)
 
 
 def _completion(response: Any, seconds: float) -> Completion:
     """Raises ValueError when the body lacks what the API promises."""
     choices = getattr(response, "choices", None)
     message = getattr(choices[0], "message", None) if choices else None
-    if not hasattr(message, "content") or not isinstance(message.content, str | None):
+    content = getattr(message, "content", 0)  # 0: no such field; None: nothing said
+    if not choices or not isinstance(content, str | None):
         raise ValueError("no choices with a text in the response")
     reason = getattr(choices[0], "finish_reason", None)
     usage = getattr(response, "usage", None)
     details = getattr(usage, "prompt_tokens_details", None)
     refusal = getattr(message, "refusal", None)
-    text = message.content or ""
+    text = _storable(content or "")
     finish = Finish.LENGTH if reason == "length" else Finish.STOP
     error = ""
     if refusal or reason == "content_filter":
-        finish, error = Finish.REFUSED, str(refusal or "stopped by the service's content filter")
+        finish = Finish.REFUSED
+        error = _storable(str(refusal or "stopped by the service's content filter"))
     input_tokens = _count(usage, "prompt_tokens")
     return Completion(
         text=text,
@@ -297,6 +299,11 @@ def _count(usage: object, field: str) -> int:
     """A token count as the service tells it; 0 where it tells none, or nonsense."""
     value = getattr(usage, field, None)
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def _storable(text: str) -> str:
+    """Half of a surrogate pair (a cut emoji) can be neither stored nor printed."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _cut_at_stops(completion: Completion, stops: Sequence[str]) -> Completion:

@@ -16,9 +16,9 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, get_args
 
-from hinlap.core.messages import Completion, Engine, Finish, Message, Prompt, Sampling
+from hinlap.core.messages import Completion, Engine, Finish, Message, Prompt, Role, Sampling
 
 KEY = "stand-in"
 _GATHER_SECONDS = 0.05
@@ -90,14 +90,14 @@ def stand_in_service(engine: Engine) -> Iterator[str]:
 
         def do_POST(self) -> None:
             try:
+                raw = self._body()
                 if self.path.rstrip("/") != "/v1/chat/completions":
                     self._send(404, _error("unknown path", "not_found"))
                     return
                 if self.headers.get("Authorization") != f"Bearer {KEY}":
                     self._send(401, _error("wrong key", "invalid_api_key"))
                     return
-                prompt, sampling = self._request()
-                completion = batcher.answer(prompt, sampling)
+                completion = batcher.answer(*read_request(raw))
                 if completion.finish is Finish.FAILED:
                     self._send(400, _error(completion.error, "invalid_request_error"))
                 else:
@@ -112,11 +112,13 @@ def stand_in_service(engine: Engine) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Silent: it runs inside the user's command."""
 
-        def _request(self) -> tuple[Prompt, Sampling]:
-            length = int(self.headers.get("Content-Length") or 0)
-            if length > _MOST_BODY_BYTES:
-                raise BadRequest("the body is too large")
-            return read_request(self.rfile.read(length))
+        def _body(self) -> bytes:
+            """All of it: what is left unread would be taken for the connection's next request."""
+            length = self.headers.get("Content-Length", "0")
+            if not length.isdecimal() or int(length) > _MOST_BODY_BYTES:
+                self.close_connection = True
+                raise BadRequest("the body is too large, or its length is not told")
+            return self.rfile.read(int(length))
 
         def _send(self, status: int, body: dict[str, Any]) -> None:
             raw = json.dumps(body).encode()
@@ -128,7 +130,7 @@ def stand_in_service(engine: Engine) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -144,7 +146,7 @@ def read_request(raw: bytes) -> tuple[Prompt, Sampling]:
     try:
         body = json.loads(raw)
         messages = tuple(
-            Message(message["role"], str(message["content"])) for message in body["messages"]
+            Message(message["role"], message["content"]) for message in body["messages"]
         )
         stop = body.get("stop") or ()
         sampling = Sampling(
@@ -154,10 +156,16 @@ def read_request(raw: bytes) -> tuple[Prompt, Sampling]:
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             seed=int(body.get("seed") or 0),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise BadRequest(f"not a chat completion request: {error}") from error
     if not messages:
         raise BadRequest("messages is empty")
+    if not all(isinstance(m.content, str) and m.role in get_args(Role) for m in messages):
+        raise BadRequest("each message needs a role (system, user or assistant) and a text")
+    if sampling.max_tokens < 1 or not sampling.temperature >= 0 or not 0 < sampling.top_p <= 1:
+        raise BadRequest("max_tokens, temperature or top_p is out of range")
+    if not all(isinstance(stop, str) and stop for stop in sampling.stop):
+        raise BadRequest("stop must be a text or a list of texts")
     return Prompt(messages), sampling
 
 

@@ -67,8 +67,12 @@ class Store:
             raise _storage_error(path, error) from error
         self._engine = sqlalchemy.create_engine(f"sqlite:///{path}")
         event.listen(self._engine, "connect", _set_pragmas)
-        with self._guarded():
-            self._migrate()
+        try:
+            with self._guarded():
+                self._migrate()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._engine.dispose()

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,16 +156,16 @@ def _train(
     peft: Any,
 ) -> Tuned:
     torch.manual_seed(recipe.seed)  # the adapter's first values
-    model = peft.get_peft_model(
-        engine.fresh_model(),
-        peft.LoraConfig(
-            r=recipe.rank,
-            lora_alpha=recipe.alpha,
-            lora_dropout=recipe.dropout,
-            target_modules=None if recipe.target == "attention" else "all-linear",
-            task_type="CAUSAL_LM",
-        ),
+    config = peft.LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=None if recipe.target == "attention" else "all-linear",
+        task_type="CAUSAL_LM",
     )
+    with warnings.catch_warnings():  # peft reads an attribute by a name transformers gives up
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        model = peft.get_peft_model(engine.fresh_model(), config)
     model.train()
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
@@ -288,7 +289,7 @@ def _resume(
     state = torch.load(path, weights_only=True)
     peft.set_peft_model_state_dict(model, state["adapter"])
     optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    schedule.load_state_dict(schedule.state_dict() | state["schedule"])
     return list(state["losses"]), float(state["seconds"])
 
 

@@ -19,6 +19,7 @@ from hinlap.engines.pool import EnginePool
 from hinlap.routes.route import Route, RouteContext
 from hinlap.routes.table import build_route
 from hinlap.store.store import Store
+from hinlap.workflows.estimate import say_estimates
 
 
 @contextlib.contextmanager
@@ -100,7 +101,9 @@ def answer_inputs(
     Raises what ended the route early when it could answer nothing at all.
     """
     with route_context(app, progress) as context:
-        run = run_route(app, build_route(route_name, app, context), examples, context)
+        route = build_route(route_name, app, context)
+        say_estimates(app, [route_name], examples, context)
+        run = run_route(app, route, examples, context)
     if run.stopped is not None and not any(item.outputs for item in run.items):
         raise run.stopped
     return run

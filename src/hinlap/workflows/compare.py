@@ -88,7 +88,7 @@ def compare_routes(app: App, options: CompareOptions, progress: Progress) -> Com
     names = list(options.routes or app.spec.routes)
     with route_context(app, progress, one_by_one=options.latency_requests) as context:
         run_id = context.store.start_run(app.name, app.digest(), "compare", __version__)
-        say_estimates(app, names, context)
+        say_estimates(app, names, app.test, context)
         runs = [_run(name, app, context) for name in names]
         outcomes = _weigh(app, runs, context)
         premade = _premade(app, context)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from hinlap.app.app import App, prompt_for
 from hinlap.app.declaration import ServiceSpec, StepSpec
+from hinlap.core.examples import Example
 from hinlap.engines.tokens import estimate_tokens
 from hinlap.routes.route import RouteContext
 
 _BYTES_PER_TOKEN = 4
 
 
-def most_usd(app: App, spec: ServiceSpec, items: int) -> tuple[float, int, int]:
-    """(USD, input tokens, output tokens) that ``items`` test items need at the most.
+def most_usd(app: App, spec: ServiceSpec, items: Sequence[Example]) -> tuple[float, int, int]:
+    """(USD, input tokens, output tokens) that ``items`` need at the most.
 
     Earlier outputs are not known yet: each counts as long as its step allows.
     """
@@ -22,7 +23,7 @@ def most_usd(app: App, spec: ServiceSpec, items: int) -> tuple[float, int, int]:
         estimate_tokens("".join([*e.inputs.values(), *e.wanted.values()]))
         for e in app.train[: spec.shots]
     )
-    for example in app.test[:items]:
+    for example in items:
         fields = dict(example.inputs)
         for step in app.spec.steps:
             prompt = prompt_for(step, fields)
@@ -33,15 +34,17 @@ def most_usd(app: App, spec: ServiceSpec, items: int) -> tuple[float, int, int]:
     return usd, tokens_in, tokens_out
 
 
-def say_estimates(app: App, routes: Sequence[str], context: RouteContext) -> None:
+def say_estimates(
+    app: App, routes: Sequence[str], items: Sequence[Example], context: RouteContext
+) -> None:
     """One line for every service route that would be paid."""
     for name in routes:
         spec = app.spec.routes[name]
         if spec.kind != "service" or not context.environment.get(spec.key_env, "").strip():
             continue
-        usd, tokens_in, tokens_out = most_usd(app, spec, len(app.test))
+        usd, tokens_in, tokens_out = most_usd(app, spec, items)
         line = (
-            f"{name}: {len(app.test)} items to {spec.model}, at most {tokens_in:,} tokens in and "
+            f"{name}: {len(items)} items to {spec.model}, at most {tokens_in:,} tokens in and "
             f"{tokens_out:,} out: at most {usd:.4f} USD of the cap of {spec.budget_usd:.2f} "
             "(cached answers cost nothing)"
         )

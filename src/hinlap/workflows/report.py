@@ -19,6 +19,7 @@ from hinlap.workflows.comparison import Comparison, Figure, RouteResult
 from hinlap.workflows.numbers import short, with_interval
 from hinlap.workflows.wording import label
 
+_LONGEST_INPUT = 6000
 _COLOURS = ("#2f6db5", "#c4572e", "#3a8f5c", "#8a5fb0", "#b08d2f", "#5b7083")
 
 
@@ -215,7 +216,7 @@ def _items(comparison: Comparison, spec: AppSpec) -> list[dict[str, Any]]:
             {
                 "id": example.id,
                 "title": title,
-                "inputs": dict(example.inputs),
+                "inputs": {name: _shortened(text) for name, text in example.inputs.items()},
                 "wanted": dict(example.wanted),
                 "labels": {
                     metric.label: value
@@ -230,6 +231,13 @@ def _items(comparison: Comparison, spec: AppSpec) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _shortened(text: str) -> str:
+    """An input as the report shows it: a megabyte of it would only weigh the page down."""
+    if len(text) <= _LONGEST_INPUT:
+        return text
+    return f"{text[:_LONGEST_INPUT]} … ({len(text):,})"
 
 
 def _cell(

@@ -111,6 +111,7 @@ _LABELS: dict[str, tuple[str, str]] = {
     "failed": ("failed", "ล้มเหลว"),
     "premade": ("premade outputs", "คำตอบตัวอย่าง"),
     "decision": ("Decision", "ผลตัดสิน"),
+    "table": ("The routes side by side", "เทียบเส้นทางทั้งหมด"),
     "take": ("Take {route}.", "เลือก {route}"),
     "take_none": ("No route can be taken.", "ไม่มีเส้นทางที่เลือกได้"),
     "no_decide": (
@@ -153,8 +154,10 @@ _LABELS: dict[str, tuple[str, str]] = {
     "search": ("filter items", "กรองรายการ"),
     "signatures": ("Signatures", "ลายเซ็นของตัวเลข"),
     "latency_note": (
-        "Latency: whole requests, one at a time, never from the cache.",
-        "เวลา: ทั้งคำขอ ทีละคำขอ ไม่นับคำตอบจากแคช",
+        "Latency: whole requests, one at a time (a service: at its declared concurrency), never "
+        "from the cache. ≈: a stand-in's token counts at the service's prices.",
+        "เวลา: ทั้งคำขอ ทีละคำขอ (บริการ: ตามจำนวนพร้อมกันที่กำหนด) ไม่นับคำตอบจากแคช "
+        "≈: จำนวนโทเค็นของตัวแทนคิดตามราคาของบริการ",
     ),
     "small_model": (
         "The embedded model is very small (135M parameters): weak answers are to be expected. "
