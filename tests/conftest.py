@@ -198,7 +198,7 @@ def small_app(tmp_path: Path, chat_server: ChatServer) -> Path:
             "riddle": f"I am number {i} of many and I was in the news today. What am I?",
             "answer": f"thing{i}",
         }
-        for i, text in enumerate(TEXTS + ["A ferry turned back in fog.", "Rice was planted late."])
+        for i, text in enumerate([*TEXTS, "A ferry turned back in fog.", "Rice was planted late."])
     ]
     for name, part in (("train", rows[:4]), ("test", rows[4:])):
         (folder / "data" / f"{name}.jsonl").write_text(

@@ -29,7 +29,7 @@ PLACES = [
     ("[text]", "text", 2, "inputs", "valid list"),
     ("[text]", "[text, text]", 2, "inputs.1", "the name 'text' is taken"),
     ("[text]", "[text, id]", 2, "inputs.1", "the name 'id' is taken"),
-    ("[text]", "[text, ข่าว]", 2, "inputs.1", "lower-case letters a to z, digits and _"),
+    ("[text]", "[text, Text]", 2, "inputs.1", "lower-case letters a to z or Thai"),
     ("name: summary", "name: text", 4, "steps.0.name", "the name 'text' is taken"),
     ("name: summary", "name: The Summary", 4, "steps.0.name", "lower-case letters a to z"),
     (PROMPT, "promt: x", 5, "steps.0.promt", "unknown field"),

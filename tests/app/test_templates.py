@@ -115,3 +115,8 @@ def test_thai_and_emoji_go_through_whole() -> None:
 @given(st.text(st.sampled_from("{}%#'\" 7*ก่a_.|\n")))
 def test_an_article_is_never_run_as_a_template(text: str) -> None:
     assert render_template("<{{ text }}>", {"text": text}) == f"<{text}>"
+
+
+def test_a_name_in_thai_can_be_used() -> None:
+    check_template("สรุป {{ เนื้อข่าว }}", ["เนื้อข่าว"])
+    assert render_template("สรุป {{ เนื้อข่าว }}", {"เนื้อข่าว": "ฝนตก"}) == "สรุป ฝนตก"

@@ -253,7 +253,7 @@ def test_show_prints_the_body_that_a_service_gets_without_key_or_request(
     parts = ended.stdout.split("--- ")[1:]
     bodies = [json.loads(part.partition("\n")[2]) for part in parts]
     assert [body["model"] for body in bodies] == ["test-model"] * 2
-    assert "at most" in parts[0].splitlines()[0]
+    assert "about" in parts[0].splitlines()[0]
     test = load(small_app).test[1]
     assert bodies[0]["messages"][-1]["content"] == f"Summarise: {test.inputs['text']}"
     assert bodies[1]["messages"][-1]["content"] == f"Riddle about: {test.wanted['summary']}".strip()

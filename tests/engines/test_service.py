@@ -8,14 +8,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import ChatServer, ok
+from tests.conftest import TEXTS, ChatServer, ok
 
 from hinlap.core.errors import BudgetError, EngineError, HinlapError, ServiceSetupError
 from hinlap.core.messages import Completion, Finish, Message, Prompt, Sampling
 from hinlap.engines.budget import Budget, Prices
+from hinlap.engines.local import LocalEngine
 from hinlap.engines.service import LONGEST_WAIT_SECONDS, ServiceAddress, ServiceEngine
 
 KEY = "sk-test-5f3a9c"
@@ -424,11 +426,11 @@ def test_eight_at_once_never_spend_more_than_the_cap(chat_server: ChatServer) ->
     sampling = Sampling(max_tokens=10)
     probe = make_engine(chat_server.url, [], concurrency=8)
     worst = probe.worst_usd(PROMPTS[0], sampling)
+    tokens = 64 + 8 + len("question 0")  # what a chat template may add, and a token a byte
     engine = make_engine(chat_server.url, [], concurrency=8, cap_usd=10.5 * worst)
     billed = []
 
     def dearest(body: dict[str, Any]) -> Any:
-        tokens = probe.count_tokens(ask(question(body)))
         billed.append(PRICES.cost_usd(tokens, 10))
         return ok("x", prompt_tokens=tokens, completion_tokens=10)
 
@@ -439,6 +441,13 @@ def test_eight_at_once_never_spend_more_than_the_cap(chat_server: ChatServer) ->
     assert sum(billed) <= engine.budget.cap_usd
     assert engine.budget.spent_usd == pytest.approx(sum(billed))
     assert len(given) == len(billed) == 10
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "1 2 3 4 5 6 7", "!@#$%^&*()", "😀😃😄", ""])
+def test_the_worst_case_is_not_under_a_real_tokenizer_s_count(tiny_model: Path, text: str) -> None:
+    engine = make_engine("http://127.0.0.1/v1", [], prices=Prices(1e6, 0.0, 0.0))
+    tokens = LocalEngine("tiny", tiny_model).count_tokens(ask(text))  # of few and short tokens
+    assert engine.worst_usd(ask(text), GREEDY) >= tokens
 
 
 def test_nothing_is_asked_when_the_first_request_could_cross_the_cap(
@@ -510,3 +519,15 @@ def test_an_address_of_its_own_has_a_digest_of_its_own(chat_server: ChatServer) 
     one, two = make_engine("http://a/v1", []), make_engine("http://b/v1", [])
     assert one.digest != two.digest
     assert one.digest == make_engine("http://a/v1", [], cap_usd=9.0).digest
+
+
+def test_a_model_that_wants_max_completion_tokens_gets_them(
+    chat_server: ChatServer, engine: ServiceEngine
+) -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        if "max_tokens" in body:
+            return problem(400, "Unsupported parameter: use 'max_completion_tokens' instead.")
+        return ok(f"up to {body['max_completion_tokens']}")
+
+    chat_server.answer = reply
+    assert answer(engine, Sampling(max_tokens=9)).text == "up to 9"

@@ -72,3 +72,8 @@ def test_the_signature_names_tokenizer_and_stemmer() -> None:
     assert "rouge-score-0.1.2" in english
     assert "newmm-pythainlp-" in thai
     assert "stem:no" in thai
+
+
+def test_thai_in_an_english_app_is_not_zero() -> None:
+    text = "ช้างตัวหนึ่งเดินข้ามถนน"
+    assert rouge("rougeL", [text], [text], language="en").value == 1.0

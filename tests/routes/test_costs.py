@@ -56,6 +56,16 @@ def test_three_lines_through_one_point_hand_over_to_the_flattest() -> None:
     )
 
 
+def test_rounding_where_lines_nearly_meet_hides_no_route() -> None:
+    routes = {
+        "a": cost(0.00982638402175254, 5.135524762520222),
+        "b": cost(0.006357065518208064, 5.3846875918137815),
+        "c": cost(0.02407851503312664, 4.111951607553788),
+        "d": cost(0.017717778188376908, 4.56877308041955),
+    }
+    assert cheapest_by_volume(routes)[-1].route == "b"
+
+
 usd = st.floats(0, 1, allow_subnormal=False).map(lambda value: round(value, 4))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -242,22 +244,27 @@ tune_lora(LocalEngine("tiny", Path(model)), lessons, LoraRecipe(**json.loads(rec
 
 def killed_at(step: int, model: Path, folder: Path) -> int:
     """Tunes in a process of its own, which SIGKILL ends after ``step`` steps; its exit code."""
-    import json
-    from dataclasses import asdict
-
     rows = [[item.prompt.messages[0].content, item.answer] for item in LESSONS]
     arguments = [str(model), str(folder), str(step), json.dumps(rows), json.dumps(asdict(RECIPE))]
-    return subprocess.run(
-        [sys.executable, "-c", CHILD, *arguments], env=os.environ, check=False, timeout=60
-    ).returncode
+    environment = os.environ | {"HINLAP_CACHE": str(folder.parent / "cache")}
+    command = [sys.executable, "-c", CHILD, *arguments]
+    return subprocess.run(command, env=environment, check=False, timeout=60).returncode
+
+
+@pytest.fixture(scope="module")
+def left_behind(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a tuning killed after its sixth step (of 12) left."""
+    folder = tmp_path_factory.mktemp("killed") / "tuned"
+    assert killed_at(6, tiny_model, folder) == -signal.SIGKILL
+    return folder
 
 
 def test_a_killed_tuning_ends_as_an_unbroken_one(
-    engine: LocalEngine, tiny_model: Path, tmp_path: Path
+    engine: LocalEngine, left_behind: Path, tmp_path: Path
 ) -> None:
     unbroken = tune(engine, tmp_path / "unbroken")
     assert len(unbroken.losses) == 12
-    assert killed_at(6, tiny_model, tmp_path / "killed") == -signal.SIGKILL
+    shutil.copytree(left_behind, tmp_path / "killed")
     [checkpoint] = (tmp_path / "killed").glob("*/checkpoint.pt")
     resumed = tune(engine, tmp_path / "killed")
     assert resumed.losses == pytest.approx(unbroken.losses, abs=1e-6)
@@ -266,16 +273,16 @@ def test_a_killed_tuning_ends_as_an_unbroken_one(
 
 
 def test_a_resumed_tuning_begins_after_its_checkpoint(
-    engine: LocalEngine, tiny_model: Path, tmp_path: Path
+    engine: LocalEngine, left_behind: Path, tmp_path: Path
 ) -> None:
-    assert killed_at(6, tiny_model, tmp_path) == -signal.SIGKILL
+    shutil.copytree(left_behind, tmp_path / "killed")
     done: list[int] = []
 
     class Counting(Silent):
         def advance(self, steps: int = 1, note: str = "") -> None:
             done.append(steps)
 
-    tune_lora(engine, LESSONS, RECIPE, tmp_path, Counting())
+    tune_lora(engine, LESSONS, RECIPE, tmp_path / "killed", Counting())
     assert done == [4] + [1] * 8  # the checkpoint of step 4, then steps 5 to 12
 
 

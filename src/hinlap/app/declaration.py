@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-_NAME, _ROUTE_NAME = r"^[a-z][a-z0-9_]*$", r"^[a-z][a-z0-9-]*$"
+_NAME, _ROUTE_NAME = r"^[a-zก-ฮเ-ไ][a-z0-9_ก-๎]*$", r"^[a-z][a-z0-9-]*$"
 NAME_PATTERNS = {
-    _NAME: "lower-case letters a to z, digits and _, a letter first",
+    _NAME: "lower-case letters a to z or Thai ones, digits and _, a letter first",
     _ROUTE_NAME: "lower-case letters a to z, digits and -, a letter first",
 }
 Name = Annotated[str, Field(pattern=_NAME, max_length=40)]

@@ -26,7 +26,7 @@ def show(app: Path, route: str, item: str, step: str | None) -> None:
 
     with TerminalProgress() as progress:
         for prompt in shown_prompts(load(app), route, item, step, progress):
-            about = "at most " if prompt.estimated else ""
+            about = "about " if prompt.estimated else ""
             click.secho(
                 f"--- {prompt.step} · {prompt.item} · {prompt.model} · {about}{prompt.tokens:,} "
                 f"tokens, up to {prompt.max_tokens} for the answer",

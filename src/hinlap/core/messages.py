@@ -127,7 +127,7 @@ class Engine(Protocol):
         ...
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Tokens of the rendered prompt; an upper estimate where the tokenizer is not known."""
+        """Tokens of the rendered prompt; a rough estimate where the tokenizer is not known."""
         ...
 
 

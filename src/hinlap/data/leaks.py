@@ -8,13 +8,13 @@ from hinlap.core.errors import LeakError
 from hinlap.core.examples import Example, Split
 from hinlap.data.near_duplicates import fingerprint, near_duplicates
 
-NEAR_COPY = 0.7
+NEAR_COPY = 0.5
 
 
 def refuse_leaks(train: Sequence[Example], test: Sequence[Example]) -> None:
     """Raises LeakError when a training row is a test row, or a near copy of one.
 
-    Near copy: 0.7 or more of the two texts' word 5-shingles are shared (Jaccard). Called where
+    Near copy: half or more of the two texts' word 5-shingles are shared (Jaccard). Called where
     examples are loaded and again where they teach (few-shot selection, tuning), so that no path
     leads around it.
     """

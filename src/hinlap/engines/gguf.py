@@ -20,6 +20,7 @@ def convert(source: Path, target: Path, progress: Progress) -> None:
     """
     try:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
     except ImportError as error:
@@ -48,9 +49,10 @@ def convert(source: Path, target: Path, progress: Progress) -> None:
         tokenizer.save_pretrained(work)
         if target.exists():  # another process was faster
             return
+        work.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
         work.rename(target)
-    except OSError as error:
-        if error.errno == 28:
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", 0) == 28 or "No space" in str(error):
             raise StorageError(
                 "the disk is full while converting a model",
                 where=str(target.parent),

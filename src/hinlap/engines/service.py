@@ -27,6 +27,8 @@ LONGEST_WAIT_SECONDS = 120.0
 _GIVE_UP_AFTER = 3
 """Requests in a row that fail after all retries: then the service counts as down."""
 _MESSAGE_OVERHEAD_TOKENS = 8
+_TEMPLATE_TOKENS = 64
+"""What a chat template may add once (a system message of its own), in the bound on costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,12 @@ class ServiceEngine:
         )
 
     def worst_usd(self, prompt: Prompt, sampling: Sampling) -> float:
-        """What one request costs at the most, by the estimate of its tokens."""
-        return self.address.prices.cost_usd(self.count_tokens(prompt), sampling.max_tokens)
+        """What one request costs at the most: no tokenizer makes more tokens than bytes."""
+        most_tokens = _TEMPLATE_TOKENS + sum(
+            len(message.content.encode("utf-8", "replace")) + _MESSAGE_OVERHEAD_TOKENS
+            for message in prompt.messages
+        )
+        return self.address.prices.cost_usd(most_tokens, sampling.max_tokens)
 
     def check_key(self) -> None:
         """Raises ServiceSetupError when the environment variable with the key is not set."""
@@ -137,6 +143,11 @@ class ServiceEngine:
             stop.set()  # the caller stopped early: no new requests
         if failure is not None:
             raise failure
+
+    def close(self) -> None:
+        """Closes its connections, if any were opened."""
+        if "_client" in self.__dict__:
+            self._client.close()
 
     @functools.cached_property
     def _client(self) -> openai.OpenAI:
@@ -222,6 +233,10 @@ class ServiceEngine:
                 final = self._final_error(error, reason)
                 if final is not None:
                     raise final from None
+                if "max_completion_tokens" in reason and "max_tokens" in body:
+                    # newer models of OpenAI refuse the older name that other servers know
+                    body["max_completion_tokens"] = body.pop("max_tokens")
+                    continue
                 if error.status_code in (400, 413, 422):
                     return _failed(reason), False
                 pause = _retry_after(error.response.headers.get("retry-after"), wait)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 
 def estimate_tokens(text: str) -> int:
-    """An estimate from above: a token for every three UTF-8 bytes, rounded up.
+    """A rough estimate: a token for every three UTF-8 bytes, rounded up.
 
-    English runs at 4 to 5 bytes a token and Thai at 3 to 9 with present tokenizers, so budgets
-    made with it err on the safe side.
+    English runs at 4 to 5 bytes a token and Thai at 3 to 9 with the tokenizers of present
+    services; digits and signs, and Thai with an English tokenizer (SmolLM2's), at 1 to 2. A cap
+    needs the bound instead: a token a byte.
 
     >>> estimate_tokens("hello"), estimate_tokens("สวัสดี"), estimate_tokens("")
     (2, 6, 0)

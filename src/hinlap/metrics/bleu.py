@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hinlap.metrics.scores import Array, Scores
-from hinlap.metrics.words import thai_tokenizer_signature, words
+from hinlap.metrics.words import has_thai, thai_tokenizer_signature, words
 
 _ORDER = 4
 
@@ -15,7 +15,7 @@ _ORDER = 4
 def bleu(predictions: Sequence[str], references: Sequence[str], *, language: str) -> Scores:
     """Corpus BLEU-4 with exponential smoothing (sacrebleu's default), one reference each.
 
-    language:  "en" tokenises by 13a; "th" by newmm words, then none.
+    language:  "en" tokenises by 13a; "th", or "en" where a reference holds Thai, by newmm words.
     Range:     [0, 100]. Higher is better. An item's own value is its sentence BLEU with
                effective order.
     Undefined: no items.
@@ -24,7 +24,7 @@ def bleu(predictions: Sequence[str], references: Sequence[str], *, language: str
     """
     from sacrebleu.metrics.bleu import BLEU
 
-    thai = language == "th"
+    thai = language == "th" or any(map(has_thai, references))
     scorer = BLEU(tokenize="none" if thai else "13a", effective_order=True)
     corpus = BLEU(tokenize="none" if thai else "13a")
     if thai:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Literal
 
 from hinlap.metrics.scores import Scores, mean_scores
-from hinlap.metrics.words import thai_tokenizer_signature, words
+from hinlap.metrics.words import has_thai, thai_tokenizer_signature, words
 
 Variant = Literal["rouge1", "rouge2", "rougeL"]
 
@@ -26,7 +26,8 @@ def rouge(
     subsequence (rougeL).
 
     language:  "en" stems (Porter) and keeps [a-z0-9] only, as rouge-score does by default with
-               its stemmer on; "th" segments by newmm and does not stem.
+               its stemmer on; "th" segments by newmm and does not stem, as does
+               "en" where a reference holds Thai.
     Range:     [0, 1]; 1 means the same words. Higher is better.
     Undefined: no items. An empty prediction scores 0.
     Source:    Lin (2004), "ROUGE: A Package for Automatic Evaluation of Summaries".
@@ -34,7 +35,7 @@ def rouge(
     """
     from rouge_score.rouge_scorer import RougeScorer
 
-    thai = language == "th"
+    thai = language == "th" or any(map(has_thai, references))
     scorer = RougeScorer([variant], use_stemmer=not thai, tokenizer=_ThaiWords() if thai else None)
     values = [
         float(scorer.score(reference, prediction)[variant].fmeasure)

@@ -31,6 +31,7 @@ def build(name: str, app: App, context: RouteContext) -> Route:
     budget = context.budgets.setdefault(name, Budget(spec.budget_usd))
     address = _address(spec, base_url, model)
     engine = ServiceEngine(address, budget, environment=environment, identity=identity)
+    context.cleanup.callback(engine.close)
     engine.check_key()
     return Route(
         name=name,

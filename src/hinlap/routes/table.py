@@ -27,7 +27,7 @@ def build_route(name: str, app: App, context: RouteContext) -> Route:
 class PromptMaker:
     """A route's prompts without its being ready: ``engine`` renders and counts, no more.
 
-    estimated: the count is from above (a service's tokenizer is not known).
+    estimated: the count is rough (a service's tokenizer is not known).
     """
 
     make_prompt: MakePrompt

@@ -165,7 +165,14 @@ def _train(
     )
     with warnings.catch_warnings():  # peft reads an attribute by a name transformers gives up
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        model = peft.get_peft_model(engine.fresh_model(), config)
+        try:
+            model = peft.get_peft_model(engine.fresh_model(), config)
+        except ValueError as error:
+            raise UserError(
+                f"PEFT cannot add LoRA matrices to {engine.name}: {error}",
+                where="fine-tuned",
+                hint="set target: all-linear in app.yaml",
+            ) from error
     model.train()
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hinlap.app.app import App, prompt_for
 from hinlap.app.declaration import ServiceSpec, StepSpec
+from hinlap.core.errors import AppError
 from hinlap.core.examples import Example
 from hinlap.engines.tokens import estimate_tokens
 from hinlap.routes.route import RouteContext
@@ -26,10 +27,17 @@ def most_usd(app: App, spec: ServiceSpec, items: Sequence[Example]) -> tuple[flo
     for example in items:
         fields = dict(example.inputs)
         for step in app.spec.steps:
-            prompt = prompt_for(step, fields)
-            tokens_in += shots + sum(estimate_tokens(m.content) + 8 for m in prompt.messages)
-            tokens_out += step.max_tokens
+            seen = dict(fields)
             fields[step.name] = _longest_output(step)
+            if step.name in app.functions:
+                continue
+            try:
+                prompt = prompt_for(step, seen)
+                said = sum(estimate_tokens(m.content) + 8 for m in prompt.messages)
+            except AppError:  # a template that looks into an output chokes on the made-up one
+                said = sum(estimate_tokens(text) for text in (step.prompt, *seen.values()))
+            tokens_in += shots + said
+            tokens_out += step.max_tokens
     usd = (tokens_in * spec.prices.input + tokens_out * spec.prices.output) / 1e6
     return usd, tokens_in, tokens_out
 

@@ -16,7 +16,7 @@ from hinlap.workflows.answer import route_context
 @dataclass(frozen=True, slots=True)
 class ShownPrompt:
     """text: as the model sees it (for a service: the request's body). estimated: the token count
-    is from above, since the service's tokenizer is not known."""
+    is rough, since the service's tokenizer is not known."""
 
     step: str
     item: str
