@@ -55,7 +55,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
-        cli(standalone_mode=False)
+        cli(prog_name="hinlap", standalone_mode=False)
     except HinlapError as error:
         click.echo(f"hinlap: {error}", err=True)
         sys.exit(error.exit_code)
