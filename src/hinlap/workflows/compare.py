@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,14 +147,17 @@ def _with_options(app: App, options: CompareOptions) -> App:
 
 def _run(name: str, app: App, context: RouteContext) -> tuple[str, RouteRun | HinlapError]:
     try:
-        route = build_route(name, app, context)
-        for note in route.notes:
-            context.progress.say(f"{name}: {note}")
-        examples: Sequence[Example] = app.test
-        spec = app.spec.routes[name]
-        if route.traits.stand_in and spec.kind == "service" and spec.stand_in_items is not None:
-            examples = examples[: spec.stand_in_items]
-        return name, run_route(app, route, examples, context)
+        # closed before the next route: a stand-in's thread that waits with torch's threads of its
+        # own made everything after it twice as slow
+        with contextlib.ExitStack() as cleanup:
+            route = build_route(name, app, dataclasses.replace(context, cleanup=cleanup))
+            for note in route.notes:
+                context.progress.say(f"{name}: {note}")
+            examples: Sequence[Example] = app.test
+            spec = app.spec.routes[name]
+            if route.traits.stand_in and spec.kind == "service" and spec.stand_in_items is not None:
+                examples = examples[: spec.stand_in_items]
+            return name, run_route(app, route, examples, context)
     except StorageError:  # nothing more could be kept: no other route may be paid
         raise
     except HinlapError as error:
