@@ -1,4 +1,4 @@
-"""Our side of the routes bench: answers 16 items by one route, and writes down what was asked."""
+"""Our side of the routes bench: answers 12 items by one route, and writes down what was asked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hinlap.store.store import Store
 from hinlap.workflows.load import load
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "news-riddles"
-PROMPTS = 16
+PROMPTS = 12
 
 
 def main(route_name: str, job: Path) -> None:

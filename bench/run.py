@@ -109,7 +109,7 @@ def bench_first_result() -> list[dict[str, Any]]:
 
 def bench_routes() -> list[dict[str, Any]]:
     """Output tokens per second of each route against plain transformers.generate: the same model
-    folder, adapter and rendered prompts (the summary step of 16 test items, greedy)."""
+    folder, adapter and rendered prompts (the summary step of 12 test items, greedy)."""
     packages = ["torch", "transformers==5.23.0", "peft==0.21.2"]
     peer = environment("transformers", packages)
     work = WORK / "routes"
