@@ -29,13 +29,14 @@ def test_textbook_cases(variant: Variant, prediction: str, reference: str, value
 
 
 @pytest.mark.skipif(not FIXTURES.is_dir(), reason="the shared fixtures are not here")
-@pytest.mark.parametrize("variant", ["rouge1", "rouge2", "rougeL"])
+# the script's rougeL is published without stems only, which this metric does not compute
+@pytest.mark.parametrize("variant", ["rouge1", "rouge2"])
 def test_equals_the_official_perl_script_where_its_output_is_published(variant: Variant) -> None:
     published = json.loads((FIXTURES / "rouge155_reference_scores.json").read_text())["lines"]
     targets = (FIXTURES / "rouge155_target.txt").read_text().split("\n")
     predictions = (FIXTURES / "rouge155_prediction.txt").read_text().split("\n")
     cases = [case for case in published if case["stemmer"] and variant in case]
-    assert cases or variant == "rougeL"  # the script's rougeL is published without stems only
+    assert cases
     for case in cases:
         line = case["line"]
         scores = rouge(variant, [predictions[line]], [targets[line]], language="en")
