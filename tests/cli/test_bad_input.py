@@ -17,15 +17,18 @@ Run = Callable[..., Any]
 KEY = "sk-test-0123456789-never-to-be-seen"
 
 
-def assert_told(ended: Any, code: int, *words: str) -> None:
-    """One message on stderr that says what and what to do, the right exit code, no traceback."""
+def assert_told(ended: Any, code: int, *words: str, by: str = "hinlap") -> None:
+    """One message on stderr that says what and what to do, the right exit code, no traceback.
+
+    by: the program, or the route of a comparison that failed while the others went on.
+    """
     assert "Traceback" not in ended.stderr + ended.stdout
     assert ended.returncode == code, ended.stderr
-    messages = [line for line in ended.stderr.splitlines() if line.startswith("hinlap: ")]
-    assert len(messages) == 1, ended.stderr
+    [teller] = re.findall(r"^(\S+): .*\n  → ", ended.stderr, re.MULTILINE)
+    assert teller == by
+    assert ended.stderr.count("  → ") == 1, ended.stderr
     for word in words:
         assert word in ended.stderr
-    assert "\n  → " in ended.stderr
 
 
 def written(*folders: Path) -> Iterator[tuple[Path, bytes]]:
@@ -247,13 +250,31 @@ def test_a_request_that_could_cross_the_cap_is_not_sent(
 ) -> None:
     edit(small_app / "app.yaml", "max_retries: 2", "max_retries: 2\n    budget_usd: 0.00004")
     ended = hinlap_here("compare", small_app, "--route", "remote", TEST_KEY=KEY)
-    assert_told(ended, 2, "budget_usd", "raise budget_usd in app.yaml", "answers paid for are kept")
+    assert_told(
+        ended,
+        2,
+        "budget_usd",
+        "raise budget_usd in app.yaml",
+        "answers paid for are kept",
+        by="remote",
+    )
     assert len(chat_server.seen) < 12
 
 
 def test_no_key_is_told_by_the_name_of_its_variable(hinlap_here: Run, small_app: Path) -> None:
     ended = hinlap_here("compare", small_app, "--route", "remote")
-    assert_told(ended, 2, "TEST_KEY with the service's key is not set", "export TEST_KEY=")
+    assert_told(
+        ended, 2, "TEST_KEY with the service's key is not set", "export TEST_KEY=", by="remote"
+    )
+
+
+def test_each_route_that_fails_is_told_once_and_by_its_name(
+    hinlap_here: Run, small_app: Path
+) -> None:
+    ended = hinlap_here("compare", small_app)
+    tellers = re.findall(r"^(\S+): .* is not set$", ended.stderr, re.MULTILINE)
+    assert tellers == ["remote", "remote-shots"]
+    assert ended.returncode == 2
 
 
 @pytest.mark.parametrize("key", ["sk-…", "sk-a b", "sk-a\nb", "“sk-a”"])
@@ -261,7 +282,7 @@ def test_a_key_that_cannot_be_one_is_told_without_showing_it(
     hinlap_here: Run, small_app: Path, chat_server: Any, key: str
 ) -> None:
     ended = hinlap_here("compare", small_app, "--route", "remote", TEST_KEY=key)
-    assert_told(ended, 2, "the key in TEST_KEY holds a character that no key has")
+    assert_told(ended, 2, "the key in TEST_KEY holds a character that no key has", by="remote")
     assert key not in ended.stderr
     assert chat_server.seen == []
 
@@ -274,7 +295,9 @@ def test_a_wrong_key_is_told_and_stays_secret_although_the_service_repeats_it(
     ended = hinlap(
         "compare", small_app, "--route", "remote", "--json", small_app / "c.json", TEST_KEY=KEY
     )
-    assert_told(ended, 2, "the service refuses the key in TEST_KEY (HTTP 401", "check that key")
+    assert_told(
+        ended, 2, "the service refuses the key in TEST_KEY (HTTP 401", "check that key", by="remote"
+    )
     assert_key_nowhere(ended, small_app)
     assert "never-to" not in (small_app / "c.json").read_text("utf-8")
     assert chat_server.keys[0] == f"Bearer {KEY}"
@@ -304,7 +327,9 @@ def test_a_service_that_is_down_is_told_and_what_it_answered_is_kept(
     chat_server.answer = answer
     edit(small_app / "app.yaml", "max_retries: 2", "max_retries: 2\n    concurrency: 1")
     ended = hinlap_here("compare", small_app, "--route", "remote", TEST_KEY=KEY)
-    assert_told(ended, 1, f"HTTP {status}: down, •••", "run the same command again later")
+    assert_told(
+        ended, 1, f"HTTP {status}: down, •••", "run the same command again later", by="remote"
+    )
     assert_key_nowhere(ended, small_app)
     assert stored(small_app) == 5
     assert (small_app / "report.html").is_file()

@@ -146,6 +146,7 @@ def _with_options(app: App, options: CompareOptions) -> App:
 
 
 def _run(name: str, app: App, context: RouteContext) -> tuple[str, RouteRun | HinlapError]:
+    """What ends a route or keeps it from beginning is told here, while it still helps."""
     try:
         # closed before the next route: a stand-in's thread that waits with torch's threads of its
         # own made everything after it twice as slow
@@ -157,12 +158,15 @@ def _run(name: str, app: App, context: RouteContext) -> tuple[str, RouteRun | Hi
             spec = app.spec.routes[name]
             if route.traits.stand_in and spec.kind == "service" and spec.stand_in_items is not None:
                 examples = examples[: spec.stand_in_items]
-            return name, run_route(app, route, examples, context)
+            run = run_route(app, route, examples, context)
     except StorageError:  # nothing more could be kept: no other route may be paid
         raise
     except HinlapError as error:
         context.progress.say(f"{name}: {error}")
         return name, error
+    if run.stopped is not None:
+        context.progress.say(f"{name}: {run.stopped}")
+    return name, run
 
 
 def _weigh(

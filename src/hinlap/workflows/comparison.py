@@ -148,8 +148,8 @@ class Comparison:
     """All of it.
 
     premade: figures of the test set's own wanted outputs, where they have any: what a route could
-    reach. errors: why routes are unavailable or partial; a door raises the first when all is
-    written, so that the exit code tells.
+    reach. errors: why routes are unavailable or partial, each told when it happened; a
+    door's exit code is the first one's.
     """
 
     app: str
