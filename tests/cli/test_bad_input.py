@@ -212,6 +212,21 @@ def test_a_mistake_in_the_command_is_told(
 
 
 @pytest.mark.parametrize(
+    ("examples", "hint"),
+    [
+        ("{train: data/train.jsonl}", "add examples.test to app.yaml, or give the id of a train"),
+        ("{}", "add examples.test to app.yaml\n"),
+    ],
+)
+def test_show_without_test_items_says_that_there_are_none(
+    hinlap_here: Run, small_app: Path, examples: str, hint: str
+) -> None:
+    edit(small_app / "app.yaml", "{train: data/train.jsonl, test: data/test.jsonl}", examples)
+    ended = hinlap_here("show", small_app, "--route", "remote")
+    assert_told(ended, 2, "--item: no item '1': the app has no test items", hint)
+
+
+@pytest.mark.parametrize(
     "arguments", [["compare"], ["nosuch"], ["compare", "x", "--colour"], ["run", "x"]]
 )
 def test_a_command_line_that_does_not_parse_ends_with_code_2(

@@ -63,6 +63,13 @@ def find_item(app: App, item: str) -> Example:
             return example
     if item.isdecimal() and 1 <= int(item) <= len(app.test):
         return app.test[int(item) - 1]
+    if not app.test:
+        ids = ", or give the id of a train example" if app.train else ""
+        raise InputError(
+            f"no item {item!r}: the app has no test items",
+            where="--item",
+            hint=f"add examples.test to app.yaml{ids}",
+        )
     raise InputError(
         f"no item {item!r}",
         where="--item",
