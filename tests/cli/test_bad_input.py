@@ -255,7 +255,7 @@ def test_a_long_article_fails_alone_and_the_others_are_answered(
     rows = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [row["status"] for row in rows] == ["failed", "ok"]
     assert rows[1]["riddle"] == "A short one 🎈 สั้น"
-    assert "1 of 2 items are not ok; the first, long: failed: HTTP 400: maximum" in ended.stderr
+    assert "not ok: 1 of 2 items; the first, long: failed: HTTP 400: maximum" in ended.stderr
     assert ended.returncode == 0
     assert_key_nowhere(ended, small_app)
 
@@ -368,7 +368,7 @@ def test_an_answer_that_is_none_is_counted_and_told(
     assert "Traceback" not in ended.stderr
     statuses = {json.loads(line)["status"] for line in ended.stdout.splitlines()}
     assert statuses <= {"failed", "unreadable"}
-    assert re.search(r"6 of 6 items are not ok|requests in a row failed", ended.stderr)
+    assert re.search(r"not ok: 6 of 6 items|requests in a row failed", ended.stderr)
 
 
 def test_letters_that_cannot_be_stored_do_no_harm(

@@ -297,6 +297,22 @@ def test_compare_takes_fewer_items_and_routes(
     assert {len(body["messages"]) for body in chat_server.seen} == {5}
 
 
+def test_one_item_is_said_in_the_singular(
+    hinlap_here: Run, small_app: Path, chat_server: Any
+) -> None:
+    chat_server.answer = lambda body: (400, {}, {"error": {"message": "no"}})
+    file = small_app / "one.jsonl"
+    file.write_text('{"text": "News"}\n', "utf-8")
+    given = ("--route", "remote")
+    ran = hinlap_here("run", small_app, *given, "--input", file, TEST_KEY=KEY)
+    compared = hinlap_here("compare", small_app, *given, "--limit", "1", TEST_KEY=KEY)
+    assert "remote: 1 item to test-model" in ran.stderr
+    assert "not ok: 1 of 1 item; " in ran.stderr
+    assert compared.stdout.splitlines()[0].rstrip() == "small · 1 item"
+    said = ran.stderr + compared.stderr + compared.stdout
+    assert "1 items" not in said + (small_app / "report.html").read_text("utf-8")
+
+
 def test_compare_measures_on_other_items(
     hinlap_here: Run, small_app: Path, chat_server: Any
 ) -> None:

@@ -248,7 +248,7 @@ def test_answers_that_are_always_late_fail_with_the_reason(chat_server: ChatServ
     got = answer(engine)
     release.set()
     assert got.finish is Finish.FAILED
-    assert got.error == "no answer within 0.3 s (after 1 retries)"
+    assert got.error == "no answer within 0.3 s (after 1 retry)"
 
 
 def test_three_refused_connections_in_a_row_end_the_run(sleeps: list[float]) -> None:

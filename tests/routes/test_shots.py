@@ -129,14 +129,14 @@ def test_only_rows_with_the_output_and_all_before_it_are_shown(app: App) -> None
         solved(2, "both", summary="s", riddle="r"),
     )
     assert prompt_of(replace(app, train=train), "x", k=1, step=1).messages[1].content == "r"
-    with pytest.raises(AppError, match="shows 2 examples, but only 1 of the train file have"):
+    with pytest.raises(AppError, match="shows 2 examples, but the train file has only 1 with"):
         prompt_of(replace(app, train=train), "x", k=2, step=1)
 
 
 def test_too_few_examples_are_told_with_file_and_remedy(app: App) -> None:
     with pytest.raises(AppError) as caught:
         prompt_of(app, "x", k=5)
-    assert "the route 'few' shows 5 examples, but only 4" in caught.value.what
+    assert "the route 'few' shows 5 examples, but the train file has only 4" in caught.value.what
     assert caught.value.where == str(app.folder / "data/train.jsonl")
     assert caught.value.hint == "add examples, or lower k in app.yaml"
 

@@ -191,7 +191,7 @@ def test_rows_with_an_empty_answer_are_left_out(engine: LocalEngine, tmp_path: P
 def test_no_usable_row_is_the_user_s_to_mend(
     engine: LocalEngine, tmp_path: Path, rows: list[Lesson]
 ) -> None:
-    with pytest.raises(UserError, match="training rows is usable"):
+    with pytest.raises(UserError, match=r"of \d training rows? none is usable"):
         tune(engine, tmp_path, lessons=rows)
 
 

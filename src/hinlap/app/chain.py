@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from hinlap.app.app import App
 from hinlap.app.declaration import StepSpec
 from hinlap.app.parse import Unreadable, is_refusal, parse_answer
+from hinlap.core.counting import counted
 from hinlap.core.examples import Example
 from hinlap.core.messages import Completion, Finish
 
@@ -109,10 +110,10 @@ def _judge(completion: Completion, step: StepSpec) -> StepResult:
         output = parse_answer(text, step)
     except Unreadable as problem:
         if completion.finish is Finish.LENGTH:
-            error = f"cut at {step.max_tokens} tokens; {problem}"
+            error = f"cut at {counted(step.max_tokens, 'token')}; {problem}"
             return StepResult(step.name, Status.UNREADABLE, text, error, completion)
         return StepResult(step.name, Status.UNREADABLE, text, str(problem), completion)
     if completion.finish is Finish.LENGTH:
-        error = f"cut at {step.max_tokens} tokens"
+        error = f"cut at {counted(step.max_tokens, 'token')}"
         return StepResult(step.name, Status.TRUNCATED, output, error, completion)
     return StepResult(step.name, Status.OK, output, "", completion)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hinlap.core.counting import counted
+
 if TYPE_CHECKING:
     from hinlap.data.sources.article import Dropped
     from hinlap.workflows.gather_news import NewsReport
@@ -95,7 +97,7 @@ def _show(report: NewsReport) -> None:
     found = sum(source.articles for source in report.sources)
     total = f", {report.present + report.written:,} in all" if report.present else ""
     click.echo(
-        f"{_count(found, 'article')} from {_count(len(report.sources), 'source')}; "
+        f"{counted(found, 'article')} from {counted(len(report.sources), 'source')}; "
         f"{report.written:,} written to {report.out}{total}"
     )
     _show_dropped("dropped", report.dropped)
@@ -118,7 +120,3 @@ def _show_dropped(label: str, items: tuple[Dropped, ...]) -> None:
         click.echo(f"  {item.where}: {item.reason}")
     if len(items) > _SHOWN:
         click.echo(f"  and {len(items) - _SHOWN:,} more (all of them: --json FILE)")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

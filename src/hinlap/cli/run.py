@@ -31,6 +31,7 @@ def run(app: Path, route: str, input_file: Path, out: Path | None) -> None:
     """
     from hinlap.app.chain import Status
     from hinlap.cli.progress import TerminalProgress
+    from hinlap.core.counting import counted
     from hinlap.core.errors import InputError
     from hinlap.workflows.answer import answer_inputs
     from hinlap.workflows.load import load
@@ -66,7 +67,7 @@ def run(app: Path, route: str, input_file: Path, out: Path | None) -> None:
     bad = [item for item in items if item.status is not Status.OK]
     if bad:
         click.echo(
-            f"{len(bad)} of {len(items)} items are not ok; the first, {bad[0].example.id}: "
+            f"not ok: {len(bad)} of {counted(len(items), 'item')}; the first, {bad[0].example.id}: "
             f"{bad[0].status.value}: {bad[0].error}",
             err=True,
         )

@@ -21,6 +21,7 @@ def show(app: Path, route: str, item: str, step: str | None) -> None:
     and a mark where it has not.
     """
     from hinlap.cli.progress import TerminalProgress
+    from hinlap.core.counting import counted
     from hinlap.workflows.load import load
     from hinlap.workflows.show import shown_prompts
 
@@ -28,8 +29,8 @@ def show(app: Path, route: str, item: str, step: str | None) -> None:
         for prompt in shown_prompts(load(app), route, item, step, progress):
             about = "about " if prompt.estimated else ""
             click.secho(
-                f"--- {prompt.step} · {prompt.item} · {prompt.model} · {about}{prompt.tokens:,} "
-                f"tokens, up to {prompt.max_tokens} for the answer",
+                f"--- {prompt.step} · {prompt.item} · {prompt.model} · {about}"
+                f"{counted(prompt.tokens, 'token')}, up to {prompt.max_tokens} for the answer",
                 bold=True,
             )
             click.echo(prompt.text)

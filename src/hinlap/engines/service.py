@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hinlap.core.counting import counted
 from hinlap.core.errors import EngineError, HinlapError, MissingExtraError, ServiceSetupError
 from hinlap.core.messages import Completion, Finish, Prompt, Sampling
 from hinlap.engines.budget import Budget, Prices
@@ -247,7 +248,8 @@ class ServiceEngine:
             if attempt < self.address.max_retries:
                 self.sleep(pause)
                 wait = min(wait * 2, 30.0)
-        return _failed(f"{reason} (after {self.address.max_retries} retries)"), True
+        retries = counted(self.address.max_retries, "retry", "retries")
+        return _failed(f"{reason} (after {retries})"), True
 
     def _final_error(self, error: openai.APIStatusError, reason: str) -> HinlapError | None:
         """What no retry mends, as the error to raise; None for what may pass."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hinlap.app.app import App, prompt_for
 from hinlap.app.declaration import FineTunedSpec
+from hinlap.core.counting import counted
 from hinlap.core.errors import AppError
 from hinlap.core.examples import Example
 from hinlap.core.messages import Engine
@@ -44,14 +45,14 @@ def build(name: str, app: App, context: RouteContext) -> Route:
     return Route(
         name=name,
         kind=spec.kind,
-        model=f"{spec.model} + LoRA on {len(taught)} examples",
+        model=f"{spec.model} + LoRA on {counted(len(taught), 'example')}",
         engine=context.pool.local(spec.model, tuned.adapter),
         make_prompt=prompt_for,
         traits=Traits(data_leaves_machine=False, lock_in="tuning", examples_needed=len(taught)),
         tuning_seconds=tuned.seconds,
         one_by_one=context.one_by_one,
         notes=(
-            f"tuned {tuned.seconds:.0f} s on {tuned.rows} rows, "
+            f"tuned {tuned.seconds:.0f} s on {counted(tuned.rows, 'row')}, "
             f"loss {tuned.losses[0]:.2f} to {tuned.losses[-1]:.2f}"
             + (", reused" if tuned.reused else ""),
         ),

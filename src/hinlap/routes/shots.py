@@ -9,6 +9,7 @@ from typing import Literal
 
 from hinlap.app.app import App, prompt_with_examples
 from hinlap.app.declaration import StepSpec
+from hinlap.core.counting import counted
 from hinlap.core.errors import AppError
 from hinlap.core.examples import Example
 from hinlap.core.messages import Prompt
@@ -50,8 +51,8 @@ def shots_prompt(
             solved, texts = _solved(app, step)
             if len(solved) < k:
                 raise AppError(
-                    f"the route {name!r} shows {k} examples, but only {len(solved)} of the train "
-                    f"file have an output for the step {step.name!r}",
+                    f"the route {name!r} shows {counted(k, 'example')}, but the train file has "
+                    f"only {len(solved)} with an output for the step {step.name!r}",
                     where=str(app.folder / (app.spec.examples.train or "app.yaml")),
                     hint="add examples, or lower k in app.yaml",
                 )

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hinlap.core.counting import counted
 from hinlap.core.errors import EngineError, MissingExtraError, StorageError, UserError
 from hinlap.core.messages import Prompt
 from hinlap.core.progress import Progress
@@ -115,15 +116,15 @@ def tune_lora(
     rows, left_out = _rows(engine, lessons, recipe.max_length)
     if not rows:
         raise UserError(
-            f"none of the {len(lessons)} training rows is usable (all over {recipe.max_length} "
-            "tokens, or with an empty answer)",
+            f"of {counted(len(lessons), 'training row')} none is usable (all over "
+            f"{counted(recipe.max_length, 'token')}, or with an empty answer)",
             where="fine-tuned",
             hint="raise max_length or add examples with outputs",
         )
     if left_out:
         progress.say(
-            f"tuning: {left_out} of {len(lessons)} rows left out (over {recipe.max_length} tokens, "
-            "or with an empty answer)"
+            f"tuning: {left_out} of {counted(len(lessons), 'row')} left out (over "
+            f"{counted(recipe.max_length, 'token')}, or with an empty answer)"
         )
     try:
         home.mkdir(parents=True, exist_ok=True)

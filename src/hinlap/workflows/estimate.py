@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hinlap.app.app import App, prompt_for
 from hinlap.app.declaration import ServiceSpec, StepSpec
+from hinlap.core.counting import counted
 from hinlap.core.errors import AppError
 from hinlap.core.examples import Example
 from hinlap.engines.tokens import estimate_tokens
@@ -52,8 +53,8 @@ def say_estimates(
             continue
         usd, tokens_in, tokens_out = most_usd(app, spec, items)
         line = (
-            f"{name}: {len(items)} items to {spec.model}, at most {tokens_in:,} tokens in and "
-            f"{tokens_out:,} out: at most {usd:.4f} USD of the cap of {spec.budget_usd:.2f} "
+            f"{name}: {counted(len(items), 'item')} to {spec.model}, at most {tokens_in:,} tokens "
+            f"in and {tokens_out:,} out: at most {usd:.4f} USD of the cap of {spec.budget_usd:.2f} "
             "(cached answers cost nothing)"
         )
         if usd > spec.budget_usd:

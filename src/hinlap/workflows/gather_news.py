@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from hinlap.core.counting import counted
 from hinlap.core.errors import HinlapError, InputError, StorageError
 from hinlap.core.progress import Progress, Silent
 from hinlap.data.near_duplicates import near_duplicates
@@ -134,7 +135,8 @@ def gather_news(
                     elif isinstance(item, Dropped):
                         dropped.append(Dropped(redact(item.where), item.reason))
                     elif len(item.text) > options.max_chars:
-                        reason = f"text longer than {options.max_chars:,} characters (--max-chars)"
+                        most = counted(options.max_chars, "character")
+                        reason = f"text longer than {most} (--max-chars)"
                         dropped.append(Dropped(f"{name}: {item.title or item.id}", reason))
                     else:
                         had.append((item, name))

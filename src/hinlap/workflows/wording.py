@@ -124,6 +124,7 @@ _LABELS: dict[str, tuple[str, str]] = {
         "กติกา: ข้อจำกัดก่อน (ค่าใช้จ่าย p95 ความเป็นส่วนตัว คำตอบที่ใช้ได้) แล้วจึงดู {by} หากเสมอกันเลือกที่ถูกกว่า",
     ),
     "items": ("{n} items", "{n} รายการ"),
+    "items.1": ("{n} item", "{n} รายการ"),
     "quality": ("Quality", "คุณภาพ"),
     "interval_note": (
         "Bars are 95% intervals; n is the number of items behind a figure.",
@@ -142,9 +143,10 @@ _LABELS: dict[str, tuple[str, str]] = {
     "would_decide": ("items that would decide", "จำนวนรายการที่จะตัดสินได้"),
     "volume": ("Cheapest by volume", "ถูกที่สุดตามปริมาณ"),
     "from_requests": ("from {n} requests on: {route}", "ตั้งแต่ {n} คำขอ: {route}"),
+    "from_requests.1": ("from {n} request on: {route}", "ตั้งแต่ {n} คำขอ: {route}"),
     "assumptions": (
         "Own machines at {machine_usd_per_hour} USD an hour, one request at a time; tuning spread "
-        "over {volume} requests ({requests_per_month} a month for {months} months). Services by "
+        "over all requests ({requests_per_month} a month × {months} = {volume}). Services by "
         "their price per million tokens.",
         "เครื่องของตนเองคิด {machine_usd_per_hour} ดอลลาร์ต่อชั่วโมง ทีละคำขอ ค่าปรับแต่งเฉลี่ยบน {volume} คำขอ "
         "(เดือนละ {requests_per_month} คำขอ {months} เดือน) บริการคิดตามราคาต่อล้านโทเค็น",
@@ -173,6 +175,11 @@ def sentence(reason: Reason, language: Language) -> str:
 
 
 def label(key: str, language: Language, **values: object) -> str:
-    """A label of table or report; a key without an entry is itself."""
-    pair = _LABELS.get(key)
+    """A label of table or report; a key without an entry is itself.
+
+    >>> label("items", "en", n=2), label("items", "en", n=1)
+    ('2 items', '1 item')
+    """
+    one = f"{key}.1" if str(values.get("n")) == "1" else key
+    pair = _LABELS.get(one) or _LABELS.get(key)
     return (pair[language == "th"] if pair else key).format(**values)

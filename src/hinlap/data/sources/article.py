@@ -12,6 +12,8 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from hinlap.core.counting import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Article:
@@ -214,12 +216,12 @@ def decode(data: bytes, declared: str = "") -> tuple[str, str]:
     mended = data.decode("utf-8", "replace")
     broken = mended.count("\ufffd")
     if broken * 4 <= sum(1 for char in mended if char > "\x7f") - broken:
-        return mended, f"{broken} places are not UTF-8 and were replaced by U+FFFD"
+        return mended, f"not UTF-8 in {counted(broken, 'place')}, replaced by U+FFFD"
     said = f"declared {declared} but is not" if declared else "not UTF-8 and declares nothing"
     guess = _likeliest_encoding(data)
     if guess:
         return data.decode(guess, "replace"), f"{said}: read as {guess}"
-    return mended, f"{said}: {broken} places were replaced by U+FFFD"
+    return mended, f"{said}: {counted(broken, 'place')} replaced by U+FFFD"
 
 
 _LATIN = ["cp1252", "cp1250", "cp1254", "cp1257"]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
+from hinlap.core.counting import counted
 from hinlap.core.errors import InputError
 from hinlap.data.sources.article import Found, Note, decode, html_to_text, make_article
 from hinlap.data.sources.fetch import Fetcher
@@ -106,7 +107,8 @@ def _read_xml_feed(text: str, where: str, url: str, fetcher: Fetcher | None) -> 
         )
     if feed.bozo:
         reason = str(feed.bozo_exception).replace("<unknown>:", "line ")
-        yield Note(where, f"broken XML ({reason}): read leniently, {len(feed.entries)} entries")
+        had = counted(len(feed.entries), "entry", "entries")
+        yield Note(where, f"broken XML ({reason}): read leniently, {had}")
     if not feed.entries:
         yield Note(where, "the feed has no entries")
     name = html_to_text(feed.feed.get("title", ""))

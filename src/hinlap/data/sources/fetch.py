@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 import httpcore
 import httpx
 
+from hinlap.core.counting import counted
 from hinlap.core.errors import EngineError, HinlapError, InputError
 from hinlap.data.sources.article import redact
 
@@ -74,7 +75,7 @@ class Fetched:
             raise EngineError(
                 "the server says there were too many requests (429)",
                 where=where,
-                hint=f"try again after {after} seconds" if after.isdigit() else "try again later",
+                hint=f"try again after {after} s" if after.isdigit() else "try again later",
             )
         if self.status >= 500:
             raise EngineError(
@@ -211,7 +212,7 @@ class Fetcher:
             return self._exchange(url, headers, addresses, remaining)
         except httpcore.TimeoutException:
             raise EngineError(
-                f"no complete answer within {self.timeout_seconds:g} seconds",
+                f"no complete answer within {self.timeout_seconds:g} s",
                 where=where,
                 hint="try again later, or give it longer with --timeout",
             ) from None
@@ -323,7 +324,7 @@ class Fetcher:
                 body = bytes(parts)
             if too_large:
                 raise InputError(
-                    f"the answer is larger than {self.max_bytes:,} bytes",
+                    f"the answer is larger than {counted(self.max_bytes, 'byte')}",
                     where=redact(str(url)),
                     hint="raise the limit with --max-bytes, if it should be fetched",
                 )

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from hinlap.core.counting import counted
 from hinlap.core.errors import HinlapError, InputError
 from hinlap.data.sources import feeds, newsapi, pages
 from hinlap.data.sources.article import (
@@ -212,7 +213,9 @@ def _read_csv(text: str, delimiter: str, where: str, fetcher: Fetcher | None) ->
                     hint=f"name one of them {' or '.join(FIELDS['text'])}",
                 )
         elif len(cells) > len(header):
-            yield Dropped(place, f"{len(cells)} cells, but the first line names {len(header)}")
+            yield Dropped(
+                place, f"{counted(len(cells), 'cell')}, but the first line names {len(header)}"
+            )
         else:
             yield from rows.read(dict(zip(header, cells, strict=False)), place)
 
