@@ -123,12 +123,21 @@ def test_figures_on_the_limit_keep_it() -> None:
 
 
 def test_when_no_route_keeps_the_limits_none_is_taken() -> None:
+    far = [replace(GOOD, p95_seconds=9.0), replace(GOOD, name="b", measured=False)]
+    decision = picked(far, p95_seconds=3)
+    assert (decision.route, keys(decision)) == (None, ["p95", "not_measured", "no_route"])
+
+
+def test_when_no_route_was_available_the_limits_are_not_blamed() -> None:
     decision = picked([replace(GOOD, stand_in=True), replace(GOOD, name="b", measured=False)])
-    assert (decision.route, keys(decision)) == (None, ["stand_in", "not_measured", "no_route"])
+    assert decision.route is None
+    assert keys(decision) == ["stand_in", "not_measured", "none_available"]
+    for language, words in (("en", "No route was available"), ("th", "ไม่มีเส้นทางใดพร้อมใช้งาน")):
+        assert sentence(decision.reasons[-1], language).startswith(words)  # type: ignore[arg-type]
 
 
 def test_without_candidates_none_is_taken() -> None:
-    assert picked([]).route is None
+    assert (picked([]).route, keys(picked([]))) == (None, ["none_available"])
 
 
 def test_a_route_no_better_than_guessing_comes_with_a_warning() -> None:
@@ -158,7 +167,7 @@ def test_every_reason_has_a_sentence_that_names_its_route(language: str) -> None
     for decision in every:
         for reason in decision.reasons:
             text = sentence(reason, language)  # type: ignore[arg-type]
-            assert "route-x" in text or reason.key == "no_route"
+            assert "route-x" in text or reason.key in ("no_route", "none_available")
             assert "{" not in text
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from hinlap.app.declaration import LimitsSpec
 from hinlap.stats.paired import Verdict
 
+_LIMITS = ("leaves", "cost", "p95", "usable")
+"""The objections that a user's limits make; the others no limit could lift."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -39,7 +42,8 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """route: None when no route keeps the limits."""
+    """route: None when no route was available, or none that was keeps the limits; the last
+    reason says which."""
 
     route: str | None
     reasons: tuple[Reason, ...]
@@ -66,7 +70,8 @@ def decide(
         else:
             reasons.append(objection)
     if not allowed:
-        return Decision(None, (*reasons, Reason("no_route")))
+        limited = any(reason.key in _LIMITS for reason in reasons)
+        return Decision(None, (*reasons, Reason("no_route" if limited else "none_available")))
     sign = 1.0 if higher_is_better else -1.0
     best = max(allowed, key=lambda c: sign * (c.quality or 0.0))
     tied = []

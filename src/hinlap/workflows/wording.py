@@ -43,6 +43,11 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "No route keeps the limits: relax them, or change the routes.",
         "ไม่มีเส้นทางใดอยู่ในข้อจำกัด ให้ผ่อนข้อจำกัดหรือเปลี่ยนเส้นทาง",
     ),
+    "none_available": (
+        "No route was available: mend what kept them from being measured in full, and run the "
+        "same command again.",
+        "ไม่มีเส้นทางใดพร้อมใช้งาน ให้แก้สิ่งที่ทำให้วัดผลไม่ครบ แล้วสั่งคำสั่งเดิมอีกครั้ง",
+    ),
     "worse": (
         "{route} is worse than {best} on the same items.",
         "{route} แย่กว่า {best} เมื่อวัดกับรายการเดียวกัน",
