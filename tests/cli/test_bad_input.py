@@ -314,8 +314,44 @@ def test_a_wrong_key_is_told_and_stays_secret_although_the_service_repeats_it(
         ended, 2, "the service refuses the key in TEST_KEY (HTTP 401", "check that key", by="remote"
     )
     assert_key_nowhere(ended, small_app)
-    assert "never-to" not in (small_app / "c.json").read_text("utf-8")
+    found = (small_app / "c.json").read_text("utf-8")
+    assert "never-to" not in found
+    assert json.loads(found)["routes"][0]["status"] == "unavailable"
     assert chat_server.keys[0] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(401, "the service refuses the key in TEST_KEY"), (402, "the account has no credit left")],
+)
+def test_a_refusal_halfway_keeps_the_answers_and_counts_the_rest_as_failed(
+    hinlap_here: Run,
+    small_app: Path,
+    chat_server: Any,
+    chat_answer: Any,
+    status: int,
+    words: str,
+) -> None:
+    good = iter(range(8))
+
+    def answer(body: dict[str, Any]) -> Any:
+        if (number := next(good, None)) is not None:
+            return chat_answer(f"I am number {number}. What am I?")
+        return status, {}, {"error": {"message": "no more"}}
+
+    chat_server.answer = answer
+    edit(small_app / "app.yaml", "max_retries: 2", "max_retries: 2\n    concurrency: 1")
+    file = small_app / "c.json"
+    ended = hinlap_here("compare", small_app, "--route", "remote", "--json", file, TEST_KEY=KEY)
+    assert_told(ended, 2, words, by="remote")
+    [route] = json.loads(file.read_text("utf-8"))["routes"]
+    assert route["status"] == "partial"
+    assert (route["counts"]["ok"], route["counts"]["failed"]) == (2, 4)
+    assert route["quality"]["summary.rougeL"]["n"] == 6
+    assert route["quality"]["riddle.is_riddle"]["n"] == 2
+    errors = {item["steps"][-1]["error"] for item in route["items"][2:]}
+    assert errors == {f"not answered: {words} (HTTP {status}: no more)"}
+    assert stored(small_app) == 8
 
 
 def test_a_429_is_waited_out(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hinlap.app.app import App, sampling_for
 from hinlap.app.chain import ItemResult, run_chain
 from hinlap.app.declaration import StepSpec
-from hinlap.core.errors import BudgetError, EngineError, HinlapError
+from hinlap.core.errors import BudgetError, EngineError, HinlapError, ServiceSetupError
 from hinlap.core.examples import Example
 from hinlap.core.messages import Completion, Finish
 from hinlap.core.progress import Progress
@@ -47,10 +47,20 @@ class RouteRun:
     items: list[ItemResult]
     stopped: HinlapError | None = None
 
+    @property
+    def answered(self) -> bool:
+        """Whether the route's model answered at all, be it unreadably."""
+        return any(
+            step.completion is not None and step.completion.finish is not Finish.FAILED
+            for item in self.items
+            for step in item.steps
+        )
+
 
 @dataclass
 class _Answering:
-    """Answers steps for a route; once the budget or the service gives out, keeps what is had."""
+    """Answers steps for a route; once the budget or the service gives out, or the service
+    refuses key or payment, keeps what is had."""
 
     route: Route
     seed: int
@@ -63,7 +73,7 @@ class _Answering:
                 return self.route.answer(
                     step, fields, self.seed, self.context.store, self.context.progress
                 )
-            except (BudgetError, EngineError) as error:
+            except (BudgetError, EngineError, ServiceSetupError) as error:
                 self.stopped = error
         return self._answered_before(step, fields, self.stopped)
 
@@ -75,7 +85,7 @@ class _Answering:
             answer_key(self.route.engine, self.route.make_prompt(step, f), sampling) for f in fields
         ]
         known = self.context.store.answers(keys)
-        missing = Completion("", Finish.FAILED, 0, 0, 0.0, error=f"not asked: {error.what}")
+        missing = Completion("", Finish.FAILED, 0, 0, 0.0, error=f"not answered: {error.what}")
         return [known.get(key, missing) for key in keys]
 
 
@@ -104,6 +114,6 @@ def answer_inputs(
         route = build_route(route_name, app, context)
         say_estimates(app, [route_name], examples, context)
         run = run_route(app, route, examples, context)
-    if run.stopped is not None and not any(item.outputs for item in run.items):
+    if run.stopped is not None and not run.answered:
         raise run.stopped
     return run

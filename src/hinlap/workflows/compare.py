@@ -72,7 +72,7 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A route's run with its scores; ``run`` is None when the route could not be built."""
+    """A route's run with its scores; ``run`` is None when the route answered nothing."""
 
     name: str
     run: RouteRun | None
@@ -164,9 +164,10 @@ def _run(name: str, app: App, context: RouteContext) -> tuple[str, RouteRun | Hi
     except HinlapError as error:
         context.progress.say(f"{name}: {error}")
         return name, error
-    if run.stopped is not None:
-        context.progress.say(f"{name}: {run.stopped}")
-    return name, run
+    if run.stopped is None:
+        return name, run
+    context.progress.say(f"{name}: {run.stopped}")
+    return name, run if run.answered else run.stopped
 
 
 def _weigh(
@@ -224,6 +225,7 @@ def _figure(app: App, measured: Measured) -> Figure:
 def _result(app: App, outcome: _Outcome, context: RouteContext) -> RouteResult:
     spec = app.spec.routes[outcome.name]
     if outcome.run is None:
+        budget = context.budgets.get(outcome.name)
         return RouteResult(
             name=outcome.name,
             kind=spec.kind,
@@ -239,7 +241,7 @@ def _result(app: App, outcome: _Outcome, context: RouteContext) -> RouteResult:
             tokens_per_second=None,
             counts=dict.fromkeys(Status, 0),
             tuning_seconds=0.0,
-            spent_usd=None,
+            spent_usd=budget.spent_usd if budget else None,
             notes=(),
             items=(),
         )
