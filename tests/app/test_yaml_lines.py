@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,44 @@ def test_thai_and_emoji_are_read_as_they_stand() -> None:
 def test_a_value_taken_over_by_an_anchor_is_read() -> None:
     text = "a: &one {kind: x}\nb:\n  <<: *one\n  more: 2\n"
     assert LinedYaml(APP, text).data["b"] == {"kind": "x", "more": 2}
+
+
+def nested(first: str, level: str) -> str:
+    """Nine levels, each of nine aliases of the one before: a billion values in ten lines."""
+    lines = [f"a0: &a0 {first}"]
+    for n in range(1, 10):
+        aliases = ", ".join([f"*a{n - 1}"] * 9)
+        lines.append(f"a{n}: &a{n} {level.format(aliases)}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        nested("[lol]", "[{}]"),
+        nested("lol", "[{}]"),
+        nested("{x: lol}", "{{<<: [{}]}}"),
+        nested("{x: lol}", "{{y: [{}]}}"),
+    ],
+    ids=["lists", "words", "merged mappings", "mappings"],
+)
+def test_aliases_that_multiply_are_refused_before_they_do(text: str) -> None:
+    with pytest.raises(AppError, match=r"repeat more than 10,000 values") as caught:
+        LinedYaml(APP, text)
+    assert re.fullmatch(r"app\.yaml:\d+: a\d", caught.value.where)
+    assert caught.value.hint
+
+
+def test_aliases_in_a_key_are_refused_as_a_key() -> None:
+    levels = [f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    text = f"? [{', '.join(['&a0 [lol]', *levels])}]\n: 1\n"
+    with pytest.raises(AppError, match="found unhashable key"):
+        LinedYaml(APP, text)
+
+
+def test_a_few_hundred_aliases_are_read() -> None:
+    text = "a: &a {x: 1, y: [2, 3]}\nb: [" + ", ".join(["*a"] * 500) + "]\n"
+    assert LinedYaml(APP, text).data["b"] == [{"x": 1, "y": [2, 3]}] * 500
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from hinlap.core.errors import AppError
 
 Location = tuple[str | int, ...]
 
+MOST_REPEATED = 10_000
+"""Values that aliases (*name) may repeat in one file; nine lines of them can make a billion."""
+
 
 class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -26,13 +29,15 @@ class _Loader(yaml.SafeLoader):
 class LinedYaml:
     """A YAML document as plain data, and the line of every field in it.
 
-    Raises AppError, naming file and line, when the text is not YAML, repeats a key, or is not
-    a mapping at the top.
+    Raises AppError, naming file and line, when the text is not YAML, repeats a key, is not a
+    mapping at the top, or repeats more than `MOST_REPEATED` values by aliases.
     """
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self._lines: dict[Location, int] = {(): 1}
+        self._seen: set[yaml.Node] = set()
+        self._repeated = 0
         try:
             loader = _Loader(text)
         except yaml.reader.ReaderError as error:
@@ -87,9 +92,22 @@ class LinedYaml:
         return f"{head}: {dotted}" if dotted else head
 
     def _walk(self, node: yaml.Node, place: Location) -> None:
+        """Notes the lines; goes the whole way that every alias makes, so it must bound it."""
+        self._repeated += node in self._seen
+        self._seen.add(node)
+        if self._repeated > MOST_REPEATED:
+            raise AppError(
+                f"its aliases (*name) repeat more than {MOST_REPEATED:,} values",
+                where=self.where(place[:1]),
+                hint="write out what is meant, or let fewer aliases stand in one another",
+            )
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):  # it could hold any number of aliases
+                    raise yaml.constructor.ConstructorError(
+                        problem="found unhashable key", problem_mark=key.start_mark
+                    )
                 name = str(key.value)
                 if name in seen:
                     raise AppError(
