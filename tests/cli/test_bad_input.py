@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -362,6 +363,31 @@ def test_a_429_is_waited_out(
     ended = hinlap_here("compare", small_app, "--route", "remote", TEST_KEY=KEY)
     assert ended.returncode == 0, ended.stderr
     assert len(chat_server.seen) == 14
+
+
+def test_a_request_that_timed_out_is_noted_with_what_it_may_cost(
+    hinlap_here: Run, small_app: Path, chat_server: Any, chat_answer: Any
+) -> None:
+    release = threading.Event()
+
+    def answer(body: dict[str, Any]) -> Any:
+        if len(chat_server.seen) == 1:
+            release.wait(10)
+        return chat_answer("A short one.")
+
+    chat_server.answer = answer
+    edit(small_app / "app.yaml", "timeout_seconds: 5", "timeout_seconds: 0.5\n    concurrency: 1")
+    edit(small_app / "app.yaml", "max_retries: 2", "max_retries: 0")
+    file = small_app / "c.json"
+    ended = hinlap_here("compare", small_app, "--route", "remote", "--json", file, TEST_KEY=KEY)
+    release.set()
+    assert ended.returncode == 0, ended.stderr
+    [route] = json.loads(file.read_text("utf-8"))["routes"]
+    assert route["counts"]["failed"] == 1
+    assert route["notes"][-1].startswith("1 request got no answer")
+    # one answer to the second step: its prompts are equal, and asked once
+    answered = (5 + 1) * (10 * 1.0 + 5 * 2.0) / 1e6
+    assert route["spent_usd"] > answered + 20 * 2.0 / 1e6
 
 
 @pytest.mark.parametrize("status", [429, 500])

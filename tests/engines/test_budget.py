@@ -70,6 +70,17 @@ def test_a_request_that_cost_nothing_frees_all() -> None:
     budget.reserve(1.0)
 
 
+def test_a_request_without_an_answer_counts_as_its_worst_case_and_apart() -> None:
+    budget = Budget(1.0)
+    for settle in (lambda: budget.settle(0.4, 0.1), lambda: budget.settle_unanswered(0.4)):
+        budget.reserve(0.4)
+        settle()
+    assert budget.spent_usd == pytest.approx(0.5)
+    assert budget.unanswered == (1, 0.4)
+    with pytest.raises(BudgetError):
+        budget.reserve(0.6)
+
+
 def test_the_cap_itself_may_be_spent() -> None:
     budget = Budget(0.3)
     for _ in range(3):

@@ -231,9 +231,41 @@ def test_a_late_answer_is_asked_for_again(chat_server: ChatServer, sleeps: list[
         return ok("in time")
 
     chat_server.answer = slow_first
-    assert answer(make_engine(chat_server.url, sleeps, timeout_seconds=0.3)).text == "in time"
+    engine = make_engine(chat_server.url, sleeps, timeout_seconds=0.3)
+    assert answer(engine).text == "in time"
     release.set()
     assert sleeps == [1.0]
+    late = engine.worst_usd(PROMPTS[0], GREEDY)
+    assert engine.budget.unanswered == (1, late)
+    assert engine.budget.spent_usd == pytest.approx(late + PRICES.cost_usd(10, 5))
+
+
+def test_a_late_answer_that_may_be_billed_leaves_no_room_under_the_cap(
+    chat_server: ChatServer,
+) -> None:
+    release = threading.Event()
+
+    def never(body: dict[str, Any]) -> Any:
+        release.wait(10)
+        return ok("too late")
+
+    chat_server.answer = never
+    worst = make_engine(chat_server.url, []).worst_usd(PROMPTS[0], GREEDY)
+    engine = make_engine(chat_server.url, [], timeout_seconds=0.3, cap_usd=1.5 * worst)
+    with pytest.raises(BudgetError):
+        answer(engine)
+    release.set()
+    assert len(chat_server.seen) == 1
+
+
+def test_an_answer_lost_on_the_way_may_be_billed(chat_server: ChatServer) -> None:
+    def lost(body: dict[str, Any]) -> Any:
+        raise ConnectionResetError  # the server hangs up
+
+    chat_server.answer = lost
+    engine = make_engine(chat_server.url, [], max_retries=0)
+    assert answer(engine).finish is Finish.FAILED
+    assert engine.budget.unanswered == (1, engine.worst_usd(PROMPTS[0], GREEDY))
 
 
 def test_answers_that_are_always_late_fail_with_the_reason(chat_server: ChatServer) -> None:
@@ -249,15 +281,20 @@ def test_answers_that_are_always_late_fail_with_the_reason(chat_server: ChatServ
     release.set()
     assert got.finish is Finish.FAILED
     assert got.error == "no answer within 0.3 s (after 1 retry)"
+    worst = engine.worst_usd(PROMPTS[0], GREEDY)
+    assert engine.budget.spent_usd == pytest.approx(2 * worst)
+    assert engine.budget.unanswered == (2, pytest.approx(2 * worst))
 
 
 def test_three_refused_connections_in_a_row_end_the_run(sleeps: list[float]) -> None:
     with socket.socket() as closed:  # bound but not listening: connections are refused
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+        engine = make_engine(url, sleeps)
         with pytest.raises(EngineError, match="3 requests in a row failed: no connection"):
-            answers(make_engine(url, sleeps), PROMPTS)
+            answers(engine, PROMPTS)
     assert len(sleeps) == 3 * 2
+    assert engine.budget.spent_usd == 0  # no request reached anyone
 
 
 def test_a_success_between_failures_goes_on(chat_server: ChatServer, sleeps: list[float]) -> None:

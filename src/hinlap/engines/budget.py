@@ -36,18 +36,29 @@ class Budget:
     """Money reserved before a request and settled after it; safe between threads.
 
     Reserving the worst case first keeps the sum under the cap however many requests run at once.
+    A request whose answer never came (a time-out, a lost connection) may be billed all the same:
+    it counts as its worst case, so that the cap holds, and ``unanswered`` counts such requests.
     """
 
     def __init__(self, cap_usd: float) -> None:
         self.cap_usd = cap_usd
         self._changed = threading.Condition()
         self._spent = 0.0
+        self._unanswered = 0
+        self._unanswered_usd = 0.0
         self._reserved: list[float] = []
 
     @property
     def spent_usd(self) -> float:
+        """All that was settled: what answers did cost and what unanswered requests may cost."""
         with self._changed:
             return self._spent
+
+    @property
+    def unanswered(self) -> tuple[int, float]:
+        """Requests whose answer never came, and their part of ``spent_usd``."""
+        with self._changed:
+            return self._unanswered, self._unanswered_usd
 
     def reserve(self, worst_usd: float) -> None:
         """Waits while requests under way could still leave room (most cost less than reserved);
@@ -66,8 +77,15 @@ class Budget:
             self._reserved.append(worst_usd)
 
     def settle(self, worst_usd: float, actual_usd: float) -> None:
-        """Turns a reservation into what the request did cost (0 when it failed)."""
+        """Turns a reservation into what the request did cost (0 when it was refused)."""
         with self._changed:
             self._reserved.remove(worst_usd)
             self._spent += actual_usd
             self._changed.notify_all()
+
+    def settle_unanswered(self, worst_usd: float) -> None:
+        """Turns a reservation into its worst case, for an answer that never came."""
+        with self._changed:
+            self._unanswered += 1
+            self._unanswered_usd += worst_usd
+            self.settle(worst_usd, worst_usd)

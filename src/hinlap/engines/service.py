@@ -27,6 +27,9 @@ LONGEST_WAIT_SECONDS = 120.0
 """A service that asks for more patience than this is given up."""
 _GIVE_UP_AFTER = 3
 """Requests in a row that fail after all retries: then the service counts as down."""
+_SENT_WITHOUT_ANSWER = ("ReadTimeout", "WriteTimeout", "ReadError", "RemoteProtocolError")
+"""What ends a request that may have reached the service. By name: the package that raises them
+changes with openai's version."""
 _MESSAGE_OVERHEAD_TOKENS = 8
 _TEMPLATE_TOKENS = 64
 """What a chat template may add once (a system message of its own), in the bound on costs."""
@@ -50,7 +53,8 @@ class ServiceEngine:
     """One model behind an OpenAI-compatible address.
 
     Retries time-outs, lost connections, 408, 409, 429 and 5xx with doubling waits, or as long as
-    Retry-After says; a latency is that of the attempt that succeeded. Raises ServiceSetupError
+    Retry-After says; a latency is that of the attempt that succeeded. Every attempt has its place
+    in the budget: one that timed out counts as the most it could cost. Raises ServiceSetupError
     for a missing or refused key, an unknown model or address; BudgetError at the cap;
     EngineError when the service is down. Whatever was answered before has been yielded.
 
@@ -199,30 +203,15 @@ class ServiceEngine:
         self, client: openai.OpenAI, prompt: Prompt, sampling: Sampling
     ) -> tuple[Completion, bool]:
         """One answer, FAILED when retries are used up, and whether the service was down."""
-        worst = self.worst_usd(prompt, sampling)
-        self.budget.reserve(worst)
-        actual = 0.0
-        try:
-            completion, down = self._with_retries(client, self._body(prompt, sampling))
-            if completion.finish is not Finish.FAILED and completion.input_tokens == 0:
-                completion = replace(completion, input_tokens=self.count_tokens(prompt))
-            actual = self.address.prices.cost_usd(
-                completion.input_tokens, completion.output_tokens, completion.cached_input_tokens
-            )
-            return _cut_at_stops(completion, sampling.stop), down
-        finally:
-            self.budget.settle(worst, actual)
-
-    def _with_retries(self, client: openai.OpenAI, body: dict[str, Any]) -> tuple[Completion, bool]:
         import openai
 
+        body = self._body(prompt, sampling)
+        worst = self.worst_usd(prompt, sampling)
         wait = 1.0
         for attempt in range(self.address.max_retries + 1):
-            began = time.perf_counter()
             try:
-                response = client.chat.completions.create(**body)
-                completion = _completion(response, time.perf_counter() - began)
-                return replace(completion, error=self._redacted(completion.error)), False
+                completion = self._request(client, body, self.count_tokens(prompt), worst)
+                return _cut_at_stops(completion, sampling.stop), False
             except openai.APITimeoutError:
                 reason = f"no answer within {self.address.timeout_seconds:g} s"
                 pause = wait
@@ -250,6 +239,40 @@ class ServiceEngine:
                 wait = min(wait * 2, 30.0)
         retries = counted(self.address.max_retries, "retry", "retries")
         return _failed(f"{reason} (after {retries})"), True
+
+    def _request(
+        self, client: openai.OpenAI, body: dict[str, Any], estimated_tokens: int, worst: float
+    ) -> Completion:
+        """One request and its place in the budget: an answer costs its tokens, one that was sent
+        but got no answer counts as ``worst`` (it may be billed), a refused one costs nothing.
+
+        Raises what openai raises, and ValueError for an answer that cannot be read.
+        """
+        import openai
+
+        self.budget.reserve(worst)
+        actual, unanswered = 0.0, False
+        began = time.perf_counter()
+        try:
+            response = client.chat.completions.create(**body)
+            completion = _completion(response, time.perf_counter() - began)
+            completion = replace(
+                completion,
+                input_tokens=completion.input_tokens or estimated_tokens,
+                error=self._redacted(completion.error),
+            )
+            actual = self.address.prices.cost_usd(
+                completion.input_tokens, completion.output_tokens, completion.cached_input_tokens
+            )
+            return completion
+        except openai.APIConnectionError as error:  # a time-out is one, too
+            unanswered = type(error.__cause__).__name__ in _SENT_WITHOUT_ANSWER
+            raise
+        finally:
+            if unanswered:
+                self.budget.settle_unanswered(worst)
+            else:
+                self.budget.settle(worst, actual)
 
     def _final_error(self, error: openai.APIStatusError, reason: str) -> HinlapError | None:
         """What no retry mends, as the error to raise; None for what may pass."""

@@ -18,6 +18,7 @@ from hinlap.core.examples import Example
 from hinlap.core.progress import Progress
 from hinlap.core.version import __version__
 from hinlap.data.leaks import refuse_leaks
+from hinlap.engines.budget import Budget
 from hinlap.engines.catalogue import EMBEDDED
 from hinlap.routes.costs import Cost, cheapest_by_volume, own_machine_cost
 from hinlap.routes.decide import Candidate, Decision, decide
@@ -54,7 +55,8 @@ from hinlap.workflows.measuring import (
     needs_reference,
     needs_weigher,
 )
-from hinlap.workflows.wording import sentence
+from hinlap.workflows.numbers import short
+from hinlap.workflows.wording import label, sentence
 
 LATENCY_REQUESTS = 5
 
@@ -224,8 +226,8 @@ def _figure(app: App, measured: Measured) -> Figure:
 
 def _result(app: App, outcome: _Outcome, context: RouteContext) -> RouteResult:
     spec = app.spec.routes[outcome.name]
+    budget = context.budgets.get(outcome.name)
     if outcome.run is None:
-        budget = context.budgets.get(outcome.name)
         return RouteResult(
             name=outcome.name,
             kind=spec.kind,
@@ -242,7 +244,7 @@ def _result(app: App, outcome: _Outcome, context: RouteContext) -> RouteResult:
             counts=dict.fromkeys(Status, 0),
             tuning_seconds=0.0,
             spent_usd=budget.spent_usd if budget else None,
-            notes=(),
+            notes=_billed_without_answer(app, budget),
             items=(),
         )
     route, items = outcome.run.route, outcome.run.items
@@ -265,10 +267,16 @@ def _result(app: App, outcome: _Outcome, context: RouteContext) -> RouteResult:
         tokens_per_second=output_tokens / busy if busy else None,
         counts={status.value: sum(item.status is status for item in items) for status in Status},
         tuning_seconds=route.tuning_seconds,
-        spent_usd=route.budget.spent_usd if route.budget else None,
-        notes=route.notes,
+        spent_usd=budget.spent_usd if budget else None,
+        notes=(*route.notes, *_billed_without_answer(app, budget)),
         items=items,
     )
+
+
+def _billed_without_answer(app: App, budget: Budget | None) -> tuple[str, ...]:
+    """A note on the requests that may have cost something and gave nothing, if any."""
+    count, usd = budget.unanswered if budget else (0, 0.0)
+    return (label("unanswered", app.spec.language, n=count, usd=short(usd)),) if count else ()
 
 
 def _latency(items: Sequence[ItemResult]) -> Latency:

@@ -114,6 +114,18 @@ _LABELS: dict[str, tuple[str, str]] = {
     "refused": ("refused", "ปฏิเสธ"),
     "truncated": ("cut", "ถูกตัด"),
     "failed": ("failed", "ล้มเหลว"),
+    "unanswered": (
+        "{n} requests got no answer (time-out, lost connection) but may be billed: counted as "
+        "{usd} USD, the most they could cost",
+        "{n} คำขอไม่ได้รับคำตอบ (หมดเวลาหรือการเชื่อมต่อขาด) แต่อาจถูกคิดเงิน "
+        "จึงนับเป็น {usd} ดอลลาร์ ซึ่งสูงสุดเท่าที่เป็นไปได้",
+    ),
+    "unanswered.1": (
+        "{n} request got no answer (time-out, lost connection) but may be billed: counted as "
+        "{usd} USD, the most it could cost",
+        "{n} คำขอไม่ได้รับคำตอบ (หมดเวลาหรือการเชื่อมต่อขาด) แต่อาจถูกคิดเงิน "
+        "จึงนับเป็น {usd} ดอลลาร์ ซึ่งสูงสุดเท่าที่เป็นไปได้",
+    ),
     "premade": ("premade outputs", "คำตอบตัวอย่าง"),
     "decision": ("Decision", "ผลตัดสิน"),
     "table": ("The routes side by side", "เทียบเส้นทางทั้งหมด"),
