@@ -50,7 +50,6 @@ class Route:
     make_prompt: MakePrompt
     traits: Traits
     prices: Prices | None = None
-    budget: Budget | None = None
     tuning_seconds: float = 0.0
     one_by_one: int = 0
     notes: tuple[str, ...] = ()

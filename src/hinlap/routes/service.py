@@ -46,7 +46,6 @@ def build(name: str, app: App, context: RouteContext) -> Route:
             stand_in=stand_in,
         ),
         prices=address.prices,
-        budget=budget,
     )
 
 
