@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -99,6 +100,63 @@ def embedded_model() -> Path:
     return folder
 
 
+@contextmanager
+def serving(
+    answer: Callable[[BaseHTTPRequestHandler], None], protocol: str = "HTTP/1.0"
+) -> Iterator[str]:
+    """A real HTTP server on loopback; gives its address. ``answer`` writes the reply to each
+    request; under HTTP/1.1 connections stay open, and a reply must say its length."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = protocol
+
+        def do_GET(self) -> None:
+            answer(self)
+
+        do_POST = do_GET
+
+        def log_message(self, *args: object) -> None: ...
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may go away
+                super().handle_error(request, client_address)
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def reply(
+    request: BaseHTTPRequestHandler, body: bytes = b"", status: int = 200, **headers: str
+) -> None:
+    """Writes one reply; an underscore in a header's name stands for a hyphen."""
+    request.send_response(status)
+    for name, value in headers.items():
+        request.send_header(name.replace("_", "-"), value)
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+
+
+def serving_pages(
+    pages: Mapping[str, tuple[int, str, str | bytes]],
+) -> AbstractContextManager[str]:
+    """A server of pages by path: (status, content type, body)."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        status, kind, body = pages[request.path.partition("?")[0]]
+        data = body if isinstance(body, bytes) else body.encode()
+        reply(request, data, status, Content_Type=kind)
+
+    return serving(answer)
+
+
 @dataclass
 class ChatServer:
     """A real HTTP server on loopback with the chat completions API.
@@ -148,39 +206,18 @@ def chat_server() -> Iterator[ChatServer]:
     state = ChatServer()
     lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        with lock:
+            state.seen.append(body)
+            state.keys.append(request.headers.get("Authorization", ""))
+        status, headers, said = state.answer(body)
+        raw = said if isinstance(said, bytes) else json.dumps(said).encode()
+        reply(request, raw, status, **{"Content-Type": "application/json", **headers})
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                state.seen.append(body)
-                state.keys.append(self.headers.get("Authorization", ""))
-            try:
-                status, headers, answer = state.answer(body)
-                raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(answer, protocol="HTTP/1.1") as url:
+        state.url = f"{url}/v1"
+        yield state
 
 
 @pytest.fixture

@@ -3,51 +3,18 @@ from __future__ import annotations
 import gzip
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import httpcore
 import pytest
+from tests.conftest import reply, serving
 
 from hinlap.core.errors import EngineError, InputError
 from hinlap.data.sources.fetch import Fetcher, is_public
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
 PUBLIC = "93.184.216.34"
-
-
-@contextmanager
-def serving(answer: Answer) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self)
-
-        def log_message(self, *args: object) -> None: ...
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *args: object) -> None: ...
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def reply(
-    request: BaseHTTPRequestHandler, body: bytes = b"", status: int = 200, **headers: str
-) -> None:
-    request.send_response(status)
-    for name, value in headers.items():
-        request.send_header(name.replace("_", "-"), value)
-    request.send_header("Content-Length", str(len(body)))
-    request.end_headers()
-    request.wfile.write(body)
 
 
 class Network(httpcore.NetworkBackend):

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.conftest import reply, serving
 
 from hinlap.core.errors import EngineError, HinlapError, InputError, ServiceSetupError
 from hinlap.data.sources.article import Article, Found, Note, collect
@@ -20,29 +20,16 @@ KEY = "0123456789abcdef0123456789abcdef"
 Reply = tuple[int, object]
 
 
-@contextmanager
-def newsapi_server(answer: Callable[[str, dict[str, str], str | None], Reply]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            params = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            status, body = answer(parts.path, params, self.headers["X-Api-Key"])
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+def newsapi_server(
+    answer: Callable[[str, dict[str, str], str | None], Reply],
+) -> AbstractContextManager[str]:
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        parts = urlsplit(request.path)
+        params = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        status, body = answer(parts.path, params, request.headers["X-Api-Key"])
+        reply(request, body if isinstance(body, bytes) else json.dumps(body).encode(), status)
 
-        def log_message(self, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return serving(handle)
 
 
 def api(url: str, key: str = KEY) -> NewsApi:

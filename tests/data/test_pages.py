@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from tests.conftest import serving_pages
 
 from hinlap.data.sources.article import Article, collect, make_article
 from hinlap.data.sources.fetch import Fetcher
@@ -21,29 +18,6 @@ PAGE = f"""<!doctype html><html><head><title>Tram stays | The Paper</title>
 <article><h1>Tram stays</h1><p>{BODY}</p><p>{BODY.replace("tram", "bus")}</p></article>
 <footer>Copyright The Paper. All rights reserved.</footer><script>track()</script></body></html>"""
 THAI = "คณะรัฐมนตรีมีมติเห็นชอบโครงการรถรางสายเก่าให้เปิดเดินรถต่อไปอีกสิบปี ตามคำขอของชาวเมืองทั้งหมด " * 5
-
-
-@contextmanager
-def serving(pages: dict[str, tuple[int, str, bytes]]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, kind, body = pages[self.path]
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def one(data: bytes, charset: str = "") -> Article:
@@ -81,7 +55,7 @@ def test_a_page_without_an_article_is_dropped_with_the_reason() -> None:
 
 
 def test_settling_takes_the_page_where_it_says_more() -> None:
-    with serving({"/tram": (200, "text/html", PAGE.encode())}) as url:
+    with serving_pages({"/tram": (200, "text/html", PAGE.encode())}) as url:
         short = make_article("Tram", "The council voted.", url=f"{url}/tram")
         found = settle(short, where="feed, entry 1", fetcher=Fetcher(allow_private=True))
         (article,) = collect(found).articles
@@ -93,7 +67,9 @@ def test_settling_takes_the_page_where_it_says_more() -> None:
 
 def test_a_page_that_fails_costs_only_what_it_would_have_added() -> None:
     fetcher = Fetcher(allow_private=True)
-    with serving({"/a": (404, "text/html", b""), "/b": (200, "application/pdf", b"%PDF")}) as url:
+    with serving_pages(
+        {"/a": (404, "text/html", b""), "/b": (200, "application/pdf", b"%PDF")}
+    ) as url:
         for path, reason in (("/a", "HTTP 404"), ("/b", "application/pdf")):
             with_text = make_article("T", "Text.", url=url + path)
             kept = collect(settle(with_text, where="e", fetcher=fetcher))

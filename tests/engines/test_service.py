@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,21 @@ def make_engine(
         timeout_seconds=timeout_seconds,
         max_retries=max_retries,
     )
-    return ServiceEngine(
+    engine = ServiceEngine(
         address, Budget(cap_usd), sleep=sleeps.append, environment={"TEST_KEY": key}
     )
+    _MADE.append(engine)
+    return engine
+
+
+_MADE: list[ServiceEngine] = []
+
+
+@pytest.fixture(autouse=True)
+def _connections_are_closed() -> Iterator[None]:
+    yield
+    while _MADE:
+        _MADE.pop().close()
 
 
 def answers(

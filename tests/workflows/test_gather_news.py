@@ -5,14 +5,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.conftest import serving_pages
 
 from hinlap.cli.news import news
 from hinlap.core.errors import EngineError, HinlapError, InputError, ServiceSetupError, StorageError
@@ -25,30 +22,6 @@ STORY = (
 )
 OTHER = "Two crews met inside the deepest road tunnel in the world after nine years of digging."
 KEY = "0123456789abcdef0123456789abcdef"
-
-
-@contextmanager
-def serving(pages: dict[str, tuple[int, str, str]]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, kind, text = pages[self.path.partition("?")[0]]
-            body = text.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def save(path: Path, *rows: dict[str, str]) -> str:
@@ -87,7 +60,7 @@ def test_sources_of_every_kind_end_in_one_file(tmp_path: Path) -> None:
         "/v2/everything": (200, "application/json", json.dumps(answer)),
     }
     local = save(tmp_path / "a.jsonl", {"title": "File", "text": "น้ำท่วม 🎉"})
-    with serving(pages) as url:
+    with serving_pages(pages) as url:
         options = NewsOptions(allow_private=True, newsapi_url=f"{url}/v2")
         sources = (f"{url}/feed", f"{url}/page", "newsapi:everything?q=x", local)
         report = gather(tmp_path / "out.jsonl", *sources, options=options, key=KEY)
@@ -156,7 +129,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
 
 def test_a_source_that_fails_does_not_lose_the_others(tmp_path: Path) -> None:
     good = save(tmp_path / "1.jsonl", {"text": STORY})
-    with serving({"/feed": (500, "text/plain", "")}) as url:
+    with serving_pages({"/feed": (500, "text/plain", "")}) as url:
         options = NewsOptions(allow_private=True, timeout_seconds=0.5)
         report = gather(tmp_path / "out.jsonl", f"{url}/feed", good, "no.jsonl", options=options)
     assert len(rows(tmp_path / "out.jsonl")) == 1
@@ -244,7 +217,7 @@ def test_an_interrupt_keeps_what_was_had(tmp_path: Path) -> None:
 def test_the_command_tells_what_it_did_and_never_a_key(tmp_path: Path) -> None:
     error = {"status": "error", "code": "apiKeyInvalid", "message": f"{KEY} is wrong"}
     good = save(tmp_path / "1.jsonl", {"text": STORY}, {"title": "only"})
-    with serving({"/v2/everything": (401, "application/json", json.dumps(error))}) as url:
+    with serving_pages({"/v2/everything": (401, "application/json", json.dumps(error))}) as url:
         result = CliRunner(env={"MY_KEY": KEY}).invoke(
             news,
             [
