@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from hinlap.metrics.bleu import bleu
 from hinlap.metrics.scores import mean_scores
-from hinlap.stats.paired import Paired, compare_paired, holm, items_to_decide, verdict
+from hinlap.stats.paired import (
+    Paired,
+    compare_paired,
+    holm,
+    items_to_decide,
+    smallest_detectable,
+    verdict,
+)
 
 WMT = Path(__file__).parents[3] / "shared" / "data" / "wmt17-en-de"
 
@@ -125,3 +132,31 @@ def test_p_values_on_wmt17_agree_with_sacrebleu() -> None:
         other = bleu(outputs[index], reference, language="en")
         found = compare_paired(other.stats, base.stats, base.reduce, seed=0, resamples=2000)
         assert found.p == pytest.approx(peer["BLEU"][index].p_value, abs=0.03)
+
+
+def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> None:
+    rng = np.random.default_rng(7)
+    scale = 1.0
+    found = paired([float(x) for x in rng.normal(0, scale, 100)], [0.0] * 100)
+    smallest = smallest_detectable(found, 1)
+    assert smallest == pytest.approx(2.8016 * scale / 10, rel=0.15)
+    hits = 0
+    for seed in range(200):
+        a = np.column_stack([rng.normal(2.8016 / 10, scale, 100), np.ones(100)])
+        b = np.column_stack([np.zeros(100), np.ones(100)])
+        again = compare_paired(a, b, lambda s: s[..., 0] / s[..., 1], seed=seed, resamples=400)
+        hits += verdict(again, again.p, higher_is_better=True) == "better"
+    assert hits / 200 == pytest.approx(0.8, abs=0.08)
+
+
+def test_more_comparisons_need_a_larger_difference() -> None:
+    found = paired([0.1, 0.5, 0.9, 0.3], [0.2, 0.3, 0.9, 0.1])
+    one, three = smallest_detectable(found, 1), smallest_detectable(found, 3)
+    assert one is not None
+    assert three is not None
+    assert three > one
+
+
+def test_without_spread_no_difference_can_be_called_detectable() -> None:
+    assert smallest_detectable(paired([0.1, 0.5], [0.1, 0.5]), 1) is None
+    assert smallest_detectable(paired([], []), 1) is None

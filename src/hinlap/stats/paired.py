@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from hinlap.stats.bootstrap import RESAMPLES, Array, Reduce, resampled_figures
+from hinlap.stats.bootstrap import RESAMPLES, Reduce
+from hinlap.stats.resampling import Array, cluster_sums, resampled_sums, signed_sums
 
 ALPHA = 0.05
 Verdict = Literal["better", "worse", "not decisive"]
@@ -23,6 +24,7 @@ class Paired:
     low, high:  95% interval of the difference (paired bootstrap); None under two items.
     p:          two-sided, by approximate randomisation; None when there are no items.
     deviation:  standard deviation of the difference over resamples.
+    clusters:   how many groups of items were drawn and swapped whole; None when items were.
     """
 
     difference: float | None
@@ -31,35 +33,47 @@ class Paired:
     p: float | None
     deviation: float | None
     n: int
+    clusters: int | None = None
 
 
 def compare_paired(
-    a: Array, b: Array, reduce: Reduce, *, seed: int, resamples: int = RESAMPLES
+    a: Array,
+    b: Array,
+    reduce: Reduce,
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+    clusters: Sequence[str] | None = None,
 ) -> Paired:
     """Compares (n, k) statistics of two systems, row i of both being the same item.
 
     The p-value swaps the two systems' answers item by item at random and counts how often the
     difference is at least as large (the observed arrangement counted in, so it is never 0).
+    clusters: one name per item; the items of a cluster are drawn, and swapped, together.
     Source: Noreen (1989); Koehn (2004) for the paired bootstrap. Raises ValueError when the
     shapes differ.
     """
     if a.shape != b.shape:
         raise ValueError(f"not the same items: {a.shape} and {b.shape}")
     n = int(a.shape[0])
-    if n == 0:
-        return Paired(None, None, None, None, None, 0)
     observed = float(reduce(a.sum(axis=0)) - reduce(b.sum(axis=0)))
+    a, b = cluster_sums(a, clusters), cluster_sums(b, clusters)
+    drawn = int(a.shape[0])
+    number = None if clusters is None else drawn
+    if n == 0:
+        return Paired(None, None, None, None, None, 0, number)
     if math.isnan(observed):
-        return Paired(None, None, None, None, None, n)
+        return Paired(None, None, None, None, None, n, number)
     p = _randomisation_p(a, b, reduce, observed, seed, resamples)
-    if n == 1:
-        return Paired(observed, None, None, p, None, n)
-    differences = resampled_figures(a, reduce, seed, resamples) - resampled_figures(
-        b, reduce, seed, resamples
-    )
+    if drawn == 1:
+        return Paired(observed, None, None, p, None, n, number)
+    k = a.shape[1]
+    sums = resampled_sums(np.hstack([a, b]), seed, resamples)  # side by side: the same draws
+    differences = np.asarray(reduce(sums[:, :k])) - np.asarray(reduce(sums[:, k:]))
     differences = differences[~np.isnan(differences)]
     low, high = np.percentile(differences, [2.5, 97.5])
-    return Paired(observed, float(low), float(high), p, float(differences.std(ddof=1)), n)
+    deviation = float(differences.std(ddof=1))
+    return Paired(observed, float(low), float(high), p, deviation, n, number)
 
 
 def _randomisation_p(
@@ -67,17 +81,11 @@ def _randomisation_p(
 ) -> float:
     if np.array_equal(a, b):
         return 1.0
-    n = a.shape[0]
-    rng = np.random.default_rng(seed + 1)
-    total, gap = (a + b).sum(axis=0), a - b
-    at_least = 0
-    step = max(1, 2_000_000 // n)
-    for start in range(0, resamples, step):
-        signs = rng.choice([-1.0, 1.0], size=(min(step, resamples - start), n))
-        moved = signs @ gap
-        differences = np.asarray(reduce((total + moved) / 2) - reduce((total - moved) / 2))
-        at_least += int((np.abs(differences) >= abs(observed) - 1e-12).sum())
-    return (at_least + 1) / (resamples + 1)
+    total, moved = (a + b).sum(axis=0), signed_sums(a - b, seed + 1, resamples)
+    differences = np.asarray(reduce((total + moved) / 2) - reduce((total - moved) / 2))
+    # sums in another order differ in their last digits: an equal difference must count
+    at_least = np.abs(differences) >= abs(observed) * (1 - 1e-9) - 1e-12
+    return (int(at_least.sum()) + 1) / (resamples + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -114,3 +122,20 @@ def items_to_decide(pair: Paired, comparisons: int) -> int | None:
         return None
     z_needed = NormalDist().inv_cdf(1 - ALPHA / (2 * max(1, comparisons)))
     return math.ceil(pair.n * (z_needed * pair.deviation / abs(pair.difference)) ** 2)
+
+
+def smallest_detectable(pair: Paired, comparisons: int, power: float = 0.8) -> float | None:
+    """The smallest true difference that so many items would show as decisive in ``power`` of
+    cases, two-sided at 0.05 shared among ``comparisons``, by the normal approximation.
+
+    Range: above 0, in the metric's unit. None when the difference has no spread.
+    Source: Bloom (1995), "Minimum Detectable Effects".
+
+    >>> round(smallest_detectable(Paired(0.1, 0.0, 0.2, 0.05, 1.0, 100), comparisons=1), 4)
+    2.8016
+    """
+    if not pair.deviation:
+        return None
+    normal = NormalDist()
+    needed = normal.inv_cdf(1 - ALPHA / (2 * max(1, comparisons))) + normal.inv_cdf(power)
+    return needed * pair.deviation
