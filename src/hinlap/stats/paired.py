@@ -120,6 +120,8 @@ def items_to_decide(pair: Paired, comparisons: int) -> int | None:
     """
     if not pair.difference or not pair.deviation:
         return None
+    if abs(pair.difference) < 1e-9 * pair.deviation:  # 0 but for the order of the sums
+        return None
     z_needed = NormalDist().inv_cdf(1 - ALPHA / (2 * max(1, comparisons)))
     return math.ceil(pair.n * (z_needed * pair.deviation / abs(pair.difference)) ** 2)
 
