@@ -6,7 +6,7 @@ Kept per item, one pass serves the figure, its interval and every paired test.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ class Scores:
     reduce:    from summed statistics (..., k) to figures (...): NaN where undefined.
     items:     the metric of each item alone, for showing; same unit as the figure.
     higher_is_better, share (items are 0 or 1), and the signature: all that decides the number.
+    notes:     how many items are of a kind that a reader must know of: {"empty references": 2}.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Scores:
     items: tuple[float, ...]
     higher_is_better: bool = True
     share: bool = False
+    notes: dict[str, int] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

@@ -14,10 +14,12 @@ from hinlap.core.messages import Continuation, Message, Prompt, ScoringEngine
 from hinlap.core.progress import Progress
 from hinlap.engines.cache import weigh_all
 from hinlap.metrics.bleu import bleu
+from hinlap.metrics.chrf import chrf
 from hinlap.metrics.match import exact_match, passes_all
 from hinlap.metrics.riddle import is_riddle, leaks_answer, ranks_first, solvable
 from hinlap.metrics.rouge import rouge
 from hinlap.metrics.scores import Scores
+from hinlap.metrics.ter import ter
 from hinlap.store.store import Store
 
 CANDIDATES = 10
@@ -36,7 +38,9 @@ TEXT_METRICS: dict[str, TextMetric] = {
     "rouge1": TextMetric(lambda p, r, lang: rouge("rouge1", p, r, language=lang)),
     "rouge2": TextMetric(lambda p, r, lang: rouge("rouge2", p, r, language=lang)),
     "rougeL": TextMetric(lambda p, r, lang: rouge("rougeL", p, r, language=lang)),
-    "bleu": TextMetric(lambda p, r, lang: bleu(p, r, language=lang)),
+    "bleu": TextMetric(lambda p, r, lang: bleu(p, [[text] for text in r])),
+    "chrf": TextMetric(lambda p, r, lang: chrf(p, [[text] for text in r])),
+    "ter": TextMetric(lambda p, r, lang: ter(p, [[text] for text in r])),
     "exact_match": TextMetric(lambda p, r, lang: exact_match(p, r)),
     "leaks_answer": TextMetric(lambda p, r, lang: leaks_answer(p, r)),
     "is_riddle": TextMetric(lambda p, r, lang: is_riddle(p), references=False),
