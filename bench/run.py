@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gzip
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -128,6 +130,52 @@ def bench_route(route: str) -> list[dict[str, Any]]:
     return [{**row, "same_text": same}]
 
 
+def bench_corpus_scores(name: str) -> list[dict[str, Any]]:
+    """Corpus score, 1,000 resamples and sentence scores of 20,000 pairs, against sacrebleu."""
+    peer = environment("sacrebleu", ["sacrebleu==2.6.0"])
+    WORK.mkdir(exist_ok=True)
+    pairs = WORK / "sentence_pairs.json"
+    source, content = _sentence_pairs(20_000)
+    pairs.write_text(json.dumps(content), encoding="utf-8")
+    arguments = [name, str(pairs)]
+    ours = _answer([str(OUR_PYTHON), str(ROOT / "bench/ours_corpus_scores.py"), *arguments])
+    theirs = _answer([str(peer), str(ROOT / "bench/peers/sacrebleu_scores.py"), *arguments])
+    gaps = [abs(a - b) for a, b in zip(ours["values"], theirs["values"], strict=True)]
+    row = figure(f"{name}_corpus_and_sentences", ours["seconds"], theirs["seconds"], "s", 20_000)
+    checks = {"most_different": max(gaps), "interval": ours["interval"]}
+    return [{**row, **checks, "peer_interval": theirs["interval"], "texts": source}]
+
+
+def _sentence_pairs(n: int) -> tuple[str, tuple[list[str], list[str]]]:
+    """Where the texts are from, and n predictions and references, always the same.
+
+    Outputs of ten WMT17 systems where the shared files are; else pieces of the example's
+    articles, with some words left out or exchanged for the prediction.
+    """
+    rng = random.Random(0)
+    wmt = ROOT.parent / "shared" / "data" / "wmt17-en-de"
+    if wmt.is_dir():
+
+        def read(path: Path) -> list[str]:
+            return gzip.decompress(path.read_bytes()).decode("utf-8").rstrip("\n").split("\n")
+
+        reference = read(wmt / "reference.de.txt.gz")
+        outputs = [read(path) for path in sorted(wmt.glob("system.*.gz"))]
+        found = [pair for texts in outputs for pair in zip(texts, reference, strict=True)]
+        found = rng.sample(found, n)
+        return "wmt17-en-de", ([a for a, _ in found], [b for _, b in found])
+    rows = (ROOT / "examples/news-riddles/data/train.jsonl").read_text("utf-8").splitlines()
+    words = " ".join(json.loads(row)["text"] for row in rows).split()
+    predictions, references = [], []
+    for _ in range(n):
+        start = rng.randrange(len(words) - 40)
+        piece = words[start : start + rng.randrange(10, 40)]
+        references.append(" ".join(piece))
+        kept = [word if rng.random() < 0.8 else rng.choice(words) for word in piece]
+        predictions.append(" ".join(word for word in kept if rng.random() < 0.9))
+    return "news-riddles", (predictions, references)
+
+
 def _answer(command: list[str]) -> dict[str, Any]:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -140,6 +188,7 @@ BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
         f"route-{route}": functools.partial(bench_route, route)
         for route in ("zero-shot", "few-shot", "service", "fine-tuned")
     },
+    **{name: functools.partial(bench_corpus_scores, name) for name in ("bleu", "chrf")},
     "first_result": bench_first_result,
 }
 
