@@ -130,6 +130,7 @@ def prompt_with_examples(
 
 
 def sampling_for(step: StepSpec, seed: int = 0) -> Sampling:
+    schema = step.parse
     return Sampling(
         max_tokens=step.max_tokens,
         temperature=step.sampling.temperature,
@@ -138,6 +139,7 @@ def sampling_for(step: StepSpec, seed: int = 0) -> Sampling:
         repetition_penalty=step.sampling.repetition_penalty,
         stop=tuple(step.stop),
         seed=seed,
+        json_schema=json.dumps(schema.json_schema) if isinstance(schema, JsonParse) else "",
     )
 
 

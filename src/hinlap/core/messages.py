@@ -35,6 +35,8 @@ class Sampling:
     stop:               the answer ends before the first of these; they are not part of it.
     seed:               of this request; together with ``repeat`` it names one draw.
     repeat:             0 for the first draw of a prompt, 1 for the second ...
+    json_schema:        a JSON schema (as JSON text) that the answer is held to while it is
+                        written; "" for none. Local engines only.
     """
 
     max_tokens: int = 128
@@ -45,6 +47,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int = 0
     repeat: int = 0
+    json_schema: str = ""
 
 
 class Finish(enum.StrEnum):
@@ -65,6 +68,8 @@ class Completion:
     batch_size:          how many answers that call made at once; only 1 is a latency.
     cached_input_tokens: the part of ``input_tokens`` a service billed at its cached price.
     error:               one sentence, when ``finish`` is FAILED or REFUSED.
+    logprobs:            nats of the text's tokens under the model itself, from local engines when
+                         the answer is made; not kept in the cache.
     """
 
     text: str
@@ -76,6 +81,7 @@ class Completion:
     cached: bool = False
     cached_input_tokens: int = 0
     error: str = ""
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +94,27 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Log-probabilities in nats of a continuation's tokens, one each, in order."""
+    """Log-probabilities in nats of a continuation's tokens, one each, in order.
+
+    ranks: how many tokens the model held likelier than each (0: its greedy choice); empty from
+           engines that do not say.
+    cut:   first tokens of the context left out because context and text were over the window.
+    """
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
+    ranks: tuple[int, ...] = ()
+    cut: int = 0
 
     @property
     def total(self) -> float:
         """Their sum: the log-likelihood of the continuation in nats, at most 0."""
         return sum(self.logprobs)
+
+    @property
+    def greedy(self) -> bool | None:
+        """Whether greedy choices alone give this text; None where ranks are unknown."""
+        return all(rank == 0 for rank in self.ranks) if self.ranks else None
 
 
 class Engine(Protocol):
@@ -136,6 +154,6 @@ class ScoringEngine(Engine, Protocol):
     """An engine that can also weigh a given text. Most services cannot: ask by type."""
 
     def score(self, pairs: Sequence[Continuation]) -> list[TokenLogprobs]:
-        """The log-probabilities of each pair's text, in order. Raises ModelError when a pair
-        does not fit the context window or a text is empty."""
+        """The log-probabilities of each pair's text, in order. A context over the window is cut
+        from the left. Raises ModelError when a text alone does not fit, or is empty."""
         ...

@@ -1,53 +1,189 @@
-"""Per-request rules inside a batch: where each row stops and how its next token is drawn."""
+"""Per-request rules: how a row's next token is chosen, what it may be, and where the row ends."""
 
 from __future__ import annotations
 
+import enum
 import hashlib
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 
-from hinlap.core.errors import EngineError
+from hinlap.core.errors import EngineError, MissingExtraError, UserError
 from hinlap.core.messages import Sampling
 
-_TAIL_TOKENS = 24
+
+class End(enum.Enum):
+    """Why a row ended: an ending token, a stop string or a finished constraint, no more room."""
+
+    TOKEN = "token"
+    STOP = "stop"
+    LENGTH = "length"
 
 
-class RowStops:
-    """transformers' stopping criterion: a row is done once its answer holds a stop string.
+class Constraint(Protocol):
+    """What the next token may be."""
 
-    ended: new tokens of each row that is done, by row; what follows them is padding.
+    def forbid(self, scores: torch.Tensor) -> None:
+        """Sets the (V,) scores of tokens that may not come next to minus infinity."""
+        ...
+
+    def accept(self, token: int) -> None: ...
+
+    @property
+    def complete(self) -> bool:
+        """Nothing can follow."""
+        ...
+
+
+class JsonConstraint:
+    """Only tokens that keep the answer a beginning of JSON after a schema, by llguidance.
+
+    Raises UserError when llguidance cannot follow the schema.
     """
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str], prompt_width: int) -> None:
+    def __init__(self, tokenizer: Any, schema: str) -> None:
+        from llguidance import LLMatcher
+
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(json.loads(schema))
+            matcher = LLMatcher(tokenizer, grammar)
+            problem = matcher.get_error()
+        except ValueError as error:
+            problem = str(error)
+        if problem:
+            raise UserError(
+                f"the JSON schema cannot be followed: {problem}",
+                hint="keep to JSON schema 2020-12 without what llguidance does not know",
+            )
+        self._matcher = matcher
+
+    def forbid(self, scores: torch.Tensor) -> None:
+        mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        allowed = torch.from_numpy(np.unpackbits(mask, bitorder="little").astype(bool))
+        n = min(len(allowed), len(scores))
+        scores[:n].masked_fill_(~allowed[:n].to(scores.device), float("-inf"))
+        scores[n:] = float("-inf")  # padding of the vocabulary is no token
+
+    def accept(self, token: int) -> None:
+        self._matcher.consume_token(token)
+
+    @property
+    def complete(self) -> bool:
+        return bool(self._matcher.is_stopped())
+
+
+def constraint_tokenizer(tokenizer: Any, eos: Sequence[int]) -> Any:
+    """llguidance's view of a tokenizer: about a second, so make it once."""
+    try:
+        import llguidance.hf
+    except ImportError as error:
+        raise MissingExtraError("llguidance", "local") from error
+    try:
+        return llguidance.hf.from_tokenizer(tokenizer, eos_token=list(eos))
+    except ValueError as error:
+        raise UserError(
+            f"this model's tokenizer cannot be held to a JSON schema: {error}",
+            hint="choose a model with a fast tokenizer",
+        ) from error
+
+
+class Chooser:
+    """Draws one row's next tokens.
+
+    Adds Gumbel noise to the filtered log-probabilities, so that the greedy choice after it is a
+    draw from them (Gumbel-max). Seeded by the request's seed, repeat and prompt: an answer does
+    not depend on what else is in the batch. The repetition penalty (Keskar et al. 2019, CTRL)
+    counts the row's own tokens, prompt and answer.
+    """
+
+    def __init__(
+        self, sampling: Sampling, prompt: Sequence[int], constraint: Constraint | None = None
+    ) -> None:
+        self._sampling = sampling
+        self._constraint = constraint
+        self._generator = torch.Generator()
+        if sampling.temperature > 0:
+            self._generator.manual_seed(_seed(sampling, prompt))
+        self._seen = sorted(set(prompt)) if sampling.repetition_penalty != 1.0 else []
+
+    @property
+    def complete(self) -> bool:
+        return self._constraint is not None and self._constraint.complete
+
+    @property
+    def _greedy(self) -> bool:
+        sampling = self._sampling
+        plain = sampling.temperature <= 0 and sampling.repetition_penalty == 1.0
+        return plain and self._constraint is None
+
+    @staticmethod
+    def choose_all(
+        choosers: Sequence[Chooser], logits: torch.Tensor, model: str
+    ) -> tuple[list[int], list[float]]:
+        """One token a row from (B, V) logits, and its log-probability in nats under the model
+        itself (before penalty, temperature and filters). Raises EngineError for a logit that is
+        not a number, which a greedy choice would take for the best."""
+        with torch.inference_mode():
+            scores = logits.float()
+            sums = scores.logsumexp(-1)
+            if not bool(sums.isfinite().all()):
+                raise not_numbers(model)
+            tokens = scores.argmax(-1)
+            for row, chooser in enumerate(choosers):
+                if not chooser._greedy:
+                    tokens[row] = chooser._choose(scores[row].clone())
+            chosen = scores.gather(1, tokens[:, None])[:, 0] - sums
+        picked: list[int] = tokens.tolist()
+        for chooser, token in zip(choosers, picked, strict=True):
+            chooser._accept(token)
+        return picked, chosen.tolist()
+
+    def _choose(self, scores: torch.Tensor) -> int:
+        sampling = self._sampling
+        if self._seen:
+            seen = torch.tensor(self._seen, device=scores.device)
+            values, penalty = scores[seen], sampling.repetition_penalty
+            scores[seen] = torch.where(values < 0, values * penalty, values / penalty)
+        if self._constraint is not None:
+            self._constraint.forbid(scores)
+        if sampling.temperature > 0:
+            scores = _filtered(scores / sampling.temperature, sampling.top_k, sampling.top_p)
+            noise = torch.empty(len(scores)).exponential_(generator=self._generator)
+            scores = scores - noise.log_().to(scores.device)
+        return int(scores.argmax())
+
+    def _accept(self, token: int) -> None:
+        if self._sampling.repetition_penalty != 1.0:
+            self._seen.append(token)
+        if self._constraint is not None:
+            self._constraint.accept(token)
+
+
+class Ending:
+    """Where an answer ends: an ending token, a stop string (which may span tokens), no room."""
+
+    def __init__(self, tokenizer: Any, eos: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._stops = tuple(stops)
-        self._from = prompt_width
-        self.ended: dict[int, int] = {}
+        self._eos = frozenset(eos)
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        # a stop string may span tokens: look at the last few as text, not at the last token
-        tail = input_ids[:, max(self._from, input_ids.shape[1] - _TAIL_TOKENS) :]
-        texts = self._tokenizer.batch_decode(tail, skip_special_tokens=True)
-        done = [any(stop in text for stop in self._stops) for text in texts]
-        for row in range(len(done)):
-            if done[row]:
-                self.ended.setdefault(row, input_ids.shape[1] - self._from)
-        return torch.tensor(done, device=input_ids.device)
-
-
-class NumbersOnly:
-    """transformers' logits processor that ends the batch at a score that is not a number, which
-    the greedy choice would take for the best token. Raises EngineError."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if bool(scores.isnan().any()):
-            raise not_numbers(self._model)
-        return scores
+    def reached(
+        self, new: Sequence[int], room: int, stops: Sequence[str], complete: bool
+    ) -> End | None:
+        """None when the row goes on. complete: its constraint lets nothing follow."""
+        if new[-1] in self._eos:
+            return End.TOKEN
+        if complete:
+            return End.STOP
+        if stops:
+            # a token is a byte at least; a few more for a character that the cut splits
+            tail = new[-(max(len(stop.encode()) for stop in stops) + 4) :]
+            text = self._tokenizer.decode(tail, skip_special_tokens=True)
+            if any(stop in text for stop in stops):
+                return End.STOP
+        return End.LENGTH if len(new) >= room else None
 
 
 def not_numbers(model: str) -> EngineError:
@@ -58,65 +194,19 @@ def not_numbers(model: str) -> EngineError:
     )
 
 
-class RowSampler:
-    """transformers' logits processor that draws each row by its own generator.
-
-    Adds Gumbel noise to the filtered log-probabilities, so that the greedy choice after it is a
-    draw from them (Gumbel-max). Seeded by the request's seed, repeat and prompt: an answer does
-    not depend on what else is in the batch. The repetition penalty (Keskar et al. 2019, CTRL)
-    counts a row's own tokens and no padding.
-    """
-
-    def __init__(self, sampling: Sampling, rows: list[list[int]], mask: torch.Tensor) -> None:
-        self._sampling = sampling
-        self._mask = mask
-        self._generators = [torch.Generator().manual_seed(_seed(sampling, row)) for row in rows]
-
-    @property
-    def needed(self) -> bool:
-        return self._sampling.temperature > 0 or self._sampling.repetition_penalty != 1.0
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        sampling = self._sampling
-        scores = scores.float()
-        if sampling.repetition_penalty != 1.0:
-            scores = self._penalised(input_ids, scores)
-        if sampling.temperature > 0:
-            scores = _filtered(scores / sampling.temperature, sampling.top_k, sampling.top_p)
-            noise = torch.stack(
-                [
-                    -torch.empty(scores.shape[1]).exponential_(generator=generator).log()
-                    for generator in self._generators
-                ]
-            )
-            scores = scores + noise.to(scores.device)
-        return scores
-
-    def _penalised(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        scores = scores.clone()
-        for row in range(input_ids.shape[0]):
-            own = torch.ones(input_ids.shape[1], dtype=torch.bool, device=input_ids.device)
-            own[: self._mask.shape[1]] = self._mask[row].bool()
-            seen = torch.unique(input_ids[row, own])
-            values = scores[row, seen]
-            penalty = self._sampling.repetition_penalty
-            scores[row, seen] = torch.where(values < 0, values * penalty, values / penalty)
-        return scores
-
-
 def _filtered(scores: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
-    """(B, V) scores with everything outside top-k and the nucleus at minus infinity."""
-    if 0 < top_k < scores.shape[1]:
-        kth = scores.topk(top_k, dim=-1).values[:, -1:]
-        scores = scores.masked_fill(scores < kth, float("-inf"))
+    """(V,) scores with everything outside top-k and the nucleus at minus infinity."""
+    if 0 < top_k < len(scores):
+        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], float("-inf"))
     if top_p < 1.0:
-        ordered, order = scores.sort(dim=-1, descending=True)
-        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-        outside = torch.zeros_like(scores, dtype=torch.bool).scatter(1, order, before >= top_p)
+        ordered, order = scores.sort(descending=True)
+        weights = ordered.softmax(-1)
+        before = weights.cumsum(-1) - weights
+        outside = torch.zeros_like(scores, dtype=torch.bool).scatter(0, order, before >= top_p)
         scores = scores.masked_fill(outside, float("-inf"))
     return scores
 
 
-def _seed(sampling: Sampling, row: list[int]) -> int:
-    text = f"{sampling.seed}/{sampling.repeat}/{','.join(map(str, row))}"
+def _seed(sampling: Sampling, prompt: Sequence[int]) -> int:
+    text = f"{sampling.seed}/{sampling.repeat}/{','.join(map(str, prompt))}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -20,6 +20,10 @@ class EnginePool:
         """Raises ModelError when the model cannot be had (see `model_folder`)."""
         key = (model, adapter)
         if key not in self._engines:
-            name = model if adapter is None else f"{model}+{adapter.parent.name}"
-            self._engines[key] = LocalEngine(name, model_folder(model, self._progress), adapter)
+            folder = model_folder(model, self._progress)
+            if adapter is None:
+                self._engines[key] = LocalEngine(model, folder)
+            else:
+                name = f"{model}+{adapter.parent.name}"
+                self._engines[key] = LocalEngine(name, folder, adapter, base=self.local(model))
         return self._engines[key]

@@ -1,0 +1,371 @@
+"""A causal model's weights in memory, run on flat sequences of many requests' tokens.
+
+Loading, low-rank adapters beside it, products packed for small batches, and the check that earns
+an architecture the shared path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import json
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hinlap.core.errors import EngineError, MissingExtraError, ModelError
+from hinlap.engines import tree_attention
+from hinlap.engines.tree_attention import Keep, KeysValues, Layout, NotShareableError, Own, Stored
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_PACK_ROWS = 64  # products of up to so many rows gain from packed weights
+_PACK_HINT = 8  # rows that oneDNN lays the weights out for: the best of 1 to 32 for 1 to 16 rows
+_PACK_SHARE = 0.25  # of the free memory may go into packed copies
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Adapter:
+    """Low-rank pairs by module name: x @ down.T @ up.T is added to the module's output.
+
+    down: (r, in); up: (out, r), its scale multiplied in.
+    """
+
+    pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]
+
+
+class Weights:
+    """The model, its device and precision.
+
+    shared: whether requests may share a forward (see `_check_sharing`); if not, why.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, dtype: str = "float32", *, merge: Path | None = None
+    ) -> None:
+        self.name = name
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = load_model(name, folder, DTYPES[dtype])
+        if merge is not None:
+            model = _merged(model, merge)
+        self.model = model.to(self.device).eval()
+        self._ranges: list[tuple[slice, Adapter]] = []
+        self._hooked: set[str] = set()
+        self._packed = False
+        self._shapes: list[tuple[int, int, int]] = []
+        self.why_not_shared = self._check_sharing()
+
+    @property
+    def shared(self) -> bool:
+        return not self.why_not_shared
+
+    @functools.cached_property
+    def _config(self) -> Any:
+        return self.model.config.get_text_config()
+
+    @functools.cached_property
+    def layers(self) -> int:
+        return int(self._config.num_hidden_layers)
+
+    def key_value_shapes(self) -> list[tuple[int, int, int]]:
+        """(KV heads, width of a key, width of a value) of each layer."""
+        return self._shapes
+
+    @property
+    def element_bytes(self) -> int:
+        return int(self.model.dtype.itemsize)
+
+    def zeros(self, *shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=self.model.dtype, device=self.device)
+
+    def forward(
+        self,
+        ids: Sequence[int] | torch.Tensor,
+        layout: Layout,
+        read: torch.Tensor,
+        ranges: Sequence[tuple[slice, Adapter]] = (),
+    ) -> torch.Tensor:
+        """(M, V) logits at the M positions ``read`` of the N tokens ``ids`` of one forward.
+
+        ranges: which tokens belong to which adapter; the others to none. Raises EngineError when
+        memory runs out (`OutOfMemory`) or a logit is not a number.
+        """
+        tokens = torch.as_tensor(ids, dtype=torch.long, device=self.device)[None]
+        self._ranges = list(ranges)
+        try:
+            with torch.inference_mode(), layout, _products(tokens.shape[1], self.device):
+                logits: torch.Tensor = self.model(
+                    input_ids=tokens,
+                    position_ids=layout.positions[None],
+                    use_cache=False,
+                    logits_to_keep=read,
+                ).logits[0]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(self.name) from error
+        finally:
+            self._ranges = []
+        return logits
+
+    def adapter(self, folder: Path) -> Adapter | None:
+        """The adapter in a PEFT folder, hooked into the model; None where it is more than plain
+        LoRA (its weights would have to be merged). Raises ModelError when it does not fit."""
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        plain = (
+            config.get("peft_type") == "LORA"
+            and not config.get("use_dora")
+            and config.get("bias", "none") == "none"
+            and not config.get("modules_to_save")
+            and not config.get("rank_pattern")
+            and not config.get("alpha_pattern")
+        )
+        if not plain:
+            return None
+        from safetensors.torch import load_file
+
+        rank = config["r"]
+        scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+        downs: dict[str, torch.Tensor] = {}
+        ups: dict[str, torch.Tensor] = {}
+        for key, tensor in load_file(folder / "adapter_model.safetensors").items():
+            module, _, part = key.removeprefix("base_model.model.").rpartition(".lora_")
+            if part not in ("A.weight", "B.weight"):
+                return None
+            (downs if part == "A.weight" else ups)[module] = tensor
+        like = next(self.model.parameters())
+        modules = dict(self.model.named_modules())
+        missing = [name for name in downs if name not in modules or name not in ups]
+        if missing:
+            raise ModelError(
+                f"the adapter is of another model: there is no layer {missing[0]}",
+                where=str(folder),
+                hint=f"use it with its own base model, not {self.name}",
+            )
+        pairs = {
+            name: (down.to(like), (ups[name] * scale).to(like)) for name, down in downs.items()
+        }
+        for name in pairs.keys() - self._hooked:
+            modules[name].register_forward_hook(functools.partial(self._add_adapters, name))
+            self._hooked.add(name)
+        return Adapter(pairs)
+
+    def _add_adapters(self, name: str, module: Any, inputs: Any, output: torch.Tensor) -> None:
+        for span, adapter in self._ranges:
+            pair = adapter.pairs.get(name)
+            if pair is not None:
+                down, up = pair
+                output[:, span] += (inputs[0][:, span] @ down.T) @ up.T
+
+    def pack_for_decoding(self) -> None:
+        """Copies weights into oneDNN's layout for products of few rows, once, where there is room.
+
+        Decoding multiplies a few rows by every weight; packed, that took 0.4 to 0.7 of the time
+        of torch's own product (docs/lab-notes.md).
+        """
+        if self._packed:
+            return
+        self._packed = True
+        if self.device != "cpu" or not torch.backends.mkldnn.is_available():
+            return
+        import psutil
+
+        size = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        if size > _PACK_SHARE * psutil.virtual_memory().available:
+            return
+        for module in self.model.modules():
+            if type(module) is torch.nn.Linear and module.weight.dtype == torch.float32:
+                _pack(module)
+
+    def _check_sharing(self) -> str:
+        """Empty when a shared, packed forward gives a plain forward's log-probabilities; else why
+        it does not. Three short sequences of a common beginning are enough to see whether the
+        architecture keeps to the positions and the parts it is given."""
+        if not getattr(self.model, "_supports_attention_backend", False):
+            return "transformers does not route its attention through the common interface"
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(self._config.vocab_size, (14,), generator=generator).tolist()
+        shared, first, second = ids[:6], ids[6:10], ids[10:]
+        plain = []
+        with torch.inference_mode():
+            for tail in (first, second):
+                whole = torch.tensor([shared + tail], device=self.device)
+                plain.append(self.model(input_ids=whole, use_cache=False).logits[0, 6:])
+        before = self.model.config._attn_implementation
+        tree_attention.register()
+        try:
+            self.model.set_attn_implementation(tree_attention.NAME)
+            kv = KeysValues(0, 6)
+            places = functools.partial(torch.arange, device=self.device)
+            top = Layout(places(6), own=[Own(slice(0, 6))], keep=[Keep(slice(0, 6), kv)])
+            self.forward(shared, top, places(1))
+            below = Layout(
+                torch.cat([places(6, 10), places(6, 10)]),
+                own=[Own(slice(0, 4)), Own(slice(4, 8))],
+                stored=[Stored(slice(0, 8), kv)],
+            )
+            together = self.forward(first + second, below, places(8))
+            gap = float(
+                (together.float().log_softmax(-1) - torch.cat(plain).float().log_softmax(-1))
+                .abs()
+                .max()
+            )
+            near = 1e-3 if together.dtype == torch.float32 else 0.5
+            if len(kv.keys) != self.layers:
+                why = "not all its layers are attention layers"
+            elif not gap < near:
+                why = f"its log-probabilities move by {gap:.2g} when requests share a forward"
+            else:
+                self._shapes = [
+                    (k.shape[0], k.shape[2], v.shape[2])
+                    for k, v in zip(kv.keys, kv.values, strict=True)
+                ]
+                return ""
+        except (NotShareableError, TypeError, ValueError, AttributeError, IndexError) as error:
+            why = f"its attention cannot be computed in parts {error}".strip()
+        self.model.set_attn_implementation(before)
+        return why
+
+
+class OutOfMemoryError(EngineError):
+    """Memory ran out in a forward: a smaller one may still do."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            "memory ran out while the model ran",
+            where=name,
+            hint="close other programs or choose a smaller model (`hinlap models`); what was "
+            "finished is kept: run the same command again",
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA says so by type, CPUs by the allocator's words in a RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    )
+
+
+def load_model(name: str, folder: Path, dtype: torch.dtype) -> Any:
+    """transformers' own model from safetensors. Raises ModelError when it is not whole."""
+    _keep_freed_memory()
+    try:
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+    except ImportError as error:
+        raise MissingExtraError(error.name or "transformers", "local") from error
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"the model cannot be loaded: {error}",
+            where=name,
+            hint="it needs safetensors weights and an architecture transformers knows; "
+            "remote code stays off",
+        ) from error
+    if loading["missing_keys"]:  # transformers would fill them with random numbers
+        raise ModelError(
+            f"its files lack weights: {', '.join(sorted(loading['missing_keys'])[:3])}",
+            where=name,
+            hint="fetch or copy the model again",
+        )
+    return model
+
+
+def _merged(model: Any, adapter: Path) -> Any:
+    """The model with a PEFT adapter of any kind merged into its weights."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingExtraError("peft", "local") from error
+    with warnings.catch_warnings():  # peft reads an attribute by a name given up since
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+
+def _pack(linear: torch.nn.Linear) -> None:
+    """Gives one layer a forward that takes the packed weight for few rows."""
+    weight, bias = linear.weight.detach(), linear.bias
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, _PACK_HINT)
+    width, most = linear.in_features, _PACK_ROWS
+    product = torch.ops.mkldnn._linear_pointwise
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        if x.numel() <= most * width:
+            return product(x, packed, bias, "none", [], "")  # type: ignore[no-any-return]
+        return torch.nn.functional.linear(x, weight, bias)
+
+    linear.forward = forward  # type: ignore[method-assign,assignment]
+
+
+@contextlib.contextmanager
+def _products(rows: int, device: str) -> Iterator[None]:
+    """Many-row float32 products through oneDNN where that is quicker and as exact here."""
+    if rows <= _PACK_ROWS or device != "cpu" or not onednn_products_are_better():
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@functools.cache
+def onednn_products_are_better() -> bool:
+    """Whether torch's "medium" float32 precision is at least a tenth quicker here, and exact.
+
+    On CPUs it hands float32 products to oneDNN: some processors gain twofold, some nothing, and
+    those with AMX may round to bfloat16, which an evaluation must not. Measured once, in a
+    twentieth of a second.
+    """
+    a, b = torch.randn(512, 576), torch.randn(1536, 576)
+    before = torch.get_float32_matmul_precision()
+    times, results = [], []
+    try:
+        for precision in ("highest", "medium"):
+            torch.set_float32_matmul_precision(precision)
+            runs = []
+            for _ in range(5):
+                began = time.perf_counter()
+                result = torch.nn.functional.linear(a, b)
+                runs.append(time.perf_counter() - began)
+            times.append(min(runs))
+            results.append(result)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    exact = a.double() @ b.double().T
+    worst = [float((result - exact).abs().max()) for result in results]
+    return times[1] < 0.9 * times[0] and worst[1] < 4 * worst[0]
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory instead of giving it back at once.
+
+    torch frees and asks for the same megabytes in every layer; giving them back made nine times
+    the page faults, and a tuning step a fifth slower. Without glibc nothing is done.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3  # malloc.h
+    mallopt(m_trim_threshold, 2**31 - 1)
+    mallopt(m_top_pad, 256 * 2**20)
+    mallopt(m_mmap_threshold, 32 * 2**20)
