@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics.ter import TER
 from tests.metrics.sacrebleu_layout import per_item, streams
 
-from hinlap.core.errors import InputError
+from hinlap.core.errors import InputError, UserError
 from hinlap.metrics.ter import ter
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -94,3 +94,8 @@ def test_no_items_is_undefined() -> None:
 def test_what_is_not_a_pair_is_refused() -> None:
     with pytest.raises(InputError, match="there is no reference"):
         ter(["a"], [[]])
+
+
+def test_unknown_segmentation_is_refused() -> None:
+    with pytest.raises(UserError, match="newmm"):
+        ter(["a"], [["a"]], segmentation="newmm")  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from hinlap.core.errors import UserError
 from hinlap.metrics.ngrams import character_counts
 from hinlap.metrics.pairs import (
     check_pairs,
@@ -39,7 +40,8 @@ def ter(
     Range:         [0, inf). Lower is better. An item's own value is its sentence TER.
     Undefined:     no items. References without words: 100 if anything was said, else 0, as in
                    sacrebleu; both are counted in the notes.
-    Raises:        InputError for items that are not texts or lack references.
+    Raises:        InputError for items that are not texts or lack references; UserError for an
+                   unknown segmentation.
     Slow:          some 100 times slower than BLEU; a long pair may take a second.
     Source:        Snover et al. (2006), "A Study of Translation Edit Rate".
     Peer:          sacrebleu 2 (after tercom 0.7.25), which computes it here.
@@ -50,6 +52,8 @@ def ter(
     from sacrebleu.metrics.ter import TER
 
     check_pairs(predictions, references)
+    if segmentation not in ("auto", "none"):
+        raise UserError(f"no segmentation {segmentation!r} for TER", hint="it is auto or none")
     scorer = TER(
         normalized=normalized,
         no_punct=no_punct,
