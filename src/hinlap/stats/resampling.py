@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,9 @@ Array = npt.NDArray[np.float64]
 _Bytes = npt.NDArray[np.uint8]
 
 _GROUP = 256  # items that one random byte tells apart
-_BLOCK = 500  # resamples of one random stream: part of what a seed means, as is _GROUP
+_BLOCK = 400  # resamples of one random stream: part of what a seed means, as is _GROUP
 _FEW = 64  # so many different rows at most: their numbers are drawn instead of items
+_SMALL_PRODUCT = 200_000  # multiplications for which BLAS starts no threads of its own
 _BY_COLUMN = 3  # above so many columns, counting the draws of each item is quicker
 _WORTH_THREADS = 5_000_000
 
@@ -45,16 +47,19 @@ def resampled_sums(stats: Array, seed: int, resamples: int, *, threads: int | No
         sums[:, moving] = rng.multinomial(n, counts / n, size=resamples) @ rows
         return sums
     columns = np.asfortranarray(columns)
-    starts = range(0, resamples, _BLOCK)
-
-    def block(start: int) -> Array:
-        rng = _stream(seed, start // _BLOCK)
-        return _block_sums(columns, rng, min(_BLOCK, resamples - start))
-
+    found = np.zeros((resamples, columns.shape[1]))
     if threads is None:
         threads = _cores() if n * resamples >= _WORTH_THREADS else 1
+
+    def work(first: int) -> None:
+        room = _Room(np.empty(0, np.intp), np.empty(0))
+        for block in range(first, -(-resamples // _BLOCK), threads):
+            here = found[block * _BLOCK : (block + 1) * _BLOCK]
+            _add_block(here, columns, _stream(seed, block), room)
+
     with ThreadPoolExecutor(threads) as pool:
-        sums[:, moving] = np.concatenate(list(pool.map(block, starts)))
+        list(pool.map(work, range(threads)))
+    sums[:, moving] = found
     return sums
 
 
@@ -67,38 +72,66 @@ def _different_rows(columns: Array) -> tuple[Array, npt.NDArray[np.int64]]:
     return rows, counts.astype(np.int64)
 
 
-def _block_sums(columns: Array, rng: np.random.Generator, resamples: int) -> Array:
+@dataclass
+class _Room:
+    """Memory that one thread fills again and again: fresh pages cost more than the arithmetic."""
+
+    places: npt.NDArray[np.intp]
+    values: Array
+
+    def of(self, size: int) -> tuple[npt.NDArray[np.intp], Array]:
+        if size > len(self.places):
+            self.places, self.values = np.empty(size * 5 // 4, np.intp), np.empty(size * 5 // 4)
+        return self.places[:size], self.values[:size]
+
+
+def _add_block(sums: Array, columns: Array, rng: np.random.Generator, room: _Room) -> None:
     n, k = columns.shape
     sizes = np.diff(np.append(np.arange(0, n, _GROUP), n))
-    draws = rng.multinomial(n, sizes / n, size=resamples)  # (resamples, groups)
-    sums = np.zeros((resamples, k))
+    draws = rng.multinomial(n, sizes / n, size=len(sums)).T.copy()  # (groups, resamples)
+    add = _add_by_column if k <= _BY_COLUMN else _add_by_count
     for group, size in enumerate(sizes):
-        start = group * _GROUP
-        items = columns[start : start + size]
-        drawn = _picks(rng, int(size), int(draws[:, group].sum()))
-        add = _add_by_column if k <= _BY_COLUMN else _add_by_count
-        add(sums, items, drawn, draws[:, group])
-    return sums
+        items = columns[group * _GROUP : group * _GROUP + size]
+        drawn = _picks(rng, int(size), int(draws[group].sum()))
+        add(sums, items, drawn, draws[group], room)
 
 
-def _add_by_column(sums: Array, items: Array, drawn: _Bytes, draws: npt.NDArray[np.int64]) -> None:
-    """Looks up every draw's value and sums the runs: releases Python's lock throughout."""
-    places = drawn.astype(np.intp)
-    hit = draws > 0
+def _add_by_column(
+    sums: Array, items: Array, drawn: _Bytes, draws: npt.NDArray[np.int64], room: _Room
+) -> None:
+    """Looks up the value of every draw, and sums each resample's run of them."""
+    hit = np.flatnonzero(draws)
+    if not hit.size:
+        return
     runs = (np.cumsum(draws) - draws)[hit]
-    if runs.size:
-        for column in range(items.shape[1]):
-            values = items[:, column].take(places, mode="clip")
-            sums[hit, column] += np.add.reduceat(values, runs)
+    places, values = room.of(len(drawn))
+    np.copyto(places, drawn)
+    for column in range(items.shape[1]):
+        items[:, column].take(places, mode="clip", out=values)
+        sums[hit, column] += np.add.reduceat(values, runs)
 
 
-def _add_by_count(sums: Array, items: Array, drawn: _Bytes, draws: npt.NDArray[np.int64]) -> None:
-    """Counts how often each resample draws each item, then one matrix product."""
-    size = items.shape[0]
-    cells = np.repeat(np.arange(len(draws)) * size, draws)
-    cells += drawn
-    counts = np.bincount(cells, minlength=len(draws) * size).reshape(len(draws), size)
-    sums += counts.astype(np.float64) @ items
+def _add_by_count(
+    sums: Array, items: Array, drawn: _Bytes, draws: npt.NDArray[np.int64], room: _Room
+) -> None:
+    """Counts how often each resample draws each item; then the sums are a matrix product."""
+    size, k = items.shape
+    hit = np.flatnonzero(draws)
+    if not hit.size:
+        return
+    room.of(max(len(drawn), len(draws) * size))
+    cells, _ = room.of(len(drawn))
+    cells.fill(0)
+    cells[(np.cumsum(draws) - draws)[hit]] = np.diff(hit, prepend=0) * size
+    np.cumsum(cells, out=cells)  # where each draw's resample begins
+    np.add(cells, drawn, out=cells)
+    _, counts = room.of(len(draws) * size)
+    counts.fill(0.0)
+    np.add.at(counts, cells, 1.0)
+    step = max(1, _SMALL_PRODUCT // (size * k))
+    for start in range(0, len(draws), step):
+        part = counts[start * size : (start + step) * size].reshape(-1, size)
+        sums[start : start + step] += part @ items
 
 
 def _picks(rng: np.random.Generator, size: int, number: int) -> _Bytes:
@@ -123,8 +156,10 @@ def signed_sums(gaps: Array, seed: int, resamples: int) -> Array:
     rows = gaps[gaps.any(axis=1)][:, moving]
     rng = _stream(seed, 0)
     found = np.zeros((resamples, rows.shape[1]))
+    places, picked = np.empty(resamples, np.intp), np.empty_like(found)
     for table in _sign_tables(rows):
-        found += table.take(_bytes(rng, resamples).astype(np.intp), axis=0, mode="clip")
+        np.copyto(places, _bytes(rng, resamples))
+        found += table.take(places, axis=0, mode="clip", out=picked)
     sums[:, moving] = found
     return sums
 
