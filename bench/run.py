@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import functools
 import gzip
+import itertools
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "bench" / ".work"
 RESULTS = ROOT / "bench" / "results.jsonl"
+SQUAD_QUESTIONS = 10_570  # of the whole dev set
 OUR_PYTHON = ROOT / ".venv" / "bin" / "python"
 
 
@@ -130,6 +132,51 @@ def bench_route(route: str) -> list[dict[str, Any]]:
     return [{**row, "same_text": same}]
 
 
+def bench_squad() -> list[dict[str, Any]]:
+    """SQuAD v1.1 of the dev set's size, files read and scored, against transformers' port of the
+    official script: a shared part of the set with its questions taken again under other ids."""
+    peer = environment("squad", ["transformers==4.57.1"])
+    shared = ROOT.parent / "shared" / "data" / "squad"
+    content = json.loads(gzip.decompress((shared / "dev-v1.1.sample.json.gz").read_bytes()))
+    packed = (shared / "predictions-v1.1-bert-ensemble.json.gz").read_bytes()
+    answers = json.loads(gzip.decompress(packed))
+    paragraphs = [p for article in content["data"] for p in article["paragraphs"]]
+    taken: list[dict[str, Any]] = []
+    count = 0
+    for turn, paragraph in itertools.product(range(2), paragraphs):
+        qas = [{**qa, "id": f"{qa['id']}-{turn}"} for qa in paragraph["qas"]]
+        qas = qas[: SQUAD_QUESTIONS - count]
+        taken.append({**paragraph, "qas": qas})
+        count += len(qas)
+    content["data"] = [{"title": "all", "paragraphs": taken}]
+    WORK.mkdir(exist_ok=True)
+    predictions, references = WORK / "squad_predictions.json", WORK / "squad_references.json"
+    references.write_text(json.dumps(content), encoding="utf-8")
+    again = {f"{i}-{turn}": text for turn in range(2) for i, text in answers.items()}
+    predictions.write_text(json.dumps(again), encoding="utf-8")
+    files = [str(predictions), str(references)]
+    ours = _answer([str(OUR_PYTHON), str(ROOT / "bench/ours_statistics.py"), "squad", *files])
+    theirs = _answer([str(peer), str(ROOT / "bench/peers/squad_metrics.py"), *files])
+    row = figure("squad_v1.1", ours["seconds"], theirs["seconds"], "s", ours["n"])
+    return [{**row, "f1": ours["f1"], "peer_f1": theirs["f1"]}]
+
+
+def bench_bootstrap() -> list[dict[str, Any]]:
+    """95% interval of a mean of 20,000 items by 10,000 resamples, against scipy.stats.bootstrap."""
+    import numpy as np
+
+    peer = environment("scipy", ["scipy==1.17.0"])
+    WORK.mkdir(exist_ok=True)
+    values = WORK / "bootstrap.npy"
+    np.save(values, np.random.default_rng(0).beta(2, 3, size=20_000))
+    script = str(ROOT / "bench/ours_statistics.py")
+    ours = _answer([str(OUR_PYTHON), script, "bootstrap", str(values)])
+    theirs = _answer([str(peer), str(ROOT / "bench/peers/scipy_bootstrap.py"), str(values)])
+    row = figure("bootstrap_10000", ours["seconds"], theirs["seconds"], "s", ours["n"])
+    intervals = {"interval": [ours["low"], ours["high"]]}
+    return [{**row, **intervals, "peer_interval": [theirs["low"], theirs["high"]]}]
+
+
 def bench_corpus_scores(name: str) -> list[dict[str, Any]]:
     """Corpus score, 1,000 resamples and sentence scores of 20,000 pairs, against sacrebleu."""
     peer = environment("sacrebleu", ["sacrebleu==2.6.0"])
@@ -188,6 +235,8 @@ BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
         f"route-{route}": functools.partial(bench_route, route)
         for route in ("zero-shot", "few-shot", "service", "fine-tuned")
     },
+    "squad": bench_squad,
+    "bootstrap": bench_bootstrap,
     **{name: functools.partial(bench_corpus_scores, name) for name in ("bleu", "chrf")},
     "first_result": bench_first_result,
 }
