@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "Answer inputs by one route of an app.",
     "show": "Print the exact prompt that a model would see for an item.",
     "compare": "Measure every route on the same items, and pick one.",
+    "compare-runs": "Say whether one system's scores are better than another's.",
     "news": "Gather news articles from feeds, pages, NewsAPI or files.",
     "models": "List the models known by name, or fetch one.",
     "schema": "Print the JSON schema of app.yaml, for editors.",
@@ -31,7 +32,8 @@ class _LazyCommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"hinlap.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"hinlap.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 
