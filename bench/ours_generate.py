@@ -43,8 +43,8 @@ def main(route_name: str, job: Path) -> None:
         answers = dict(route.engine.generate(prompts, sampling_for(step)))
         seconds = time.perf_counter() - began
         content = {
-            "model": str(local._folder),
-            "adapter": str(local._adapter) if local._adapter else None,
+            "model": str(local.folder),
+            "adapter": str(local.adapter_folder) if local.adapter_folder else None,
             "prompts": [local.render(prompt) for prompt in prompts],
             "max_new_tokens": step.max_tokens,
             "stop": list(step.stop),

@@ -23,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import engine
+
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "bench" / ".work"
 RESULTS = ROOT / "bench" / "results.jsonl"
@@ -223,6 +225,57 @@ def _sentence_pairs(n: int) -> tuple[str, tuple[list[str], list[str]]]:
     return "news-riddles", (predictions, references)
 
 
+SCORING: dict[str, Callable[[], list[engine.Item]]] = {
+    "five_shot": engine.five_shot,
+    "five_shot_drawn": functools.partial(engine.five_shot, drawn=True, count=12),
+    "one_letter": engine.one_letter,
+    "truthfulqa_mc2": lambda: engine.question_answer(ROOT.parent / "shared" / "data"),
+}
+GENERATION = {"shared_16x100": (16, 500, 100, 100), "alone_600_100": (1, 0, 600, 100)}
+"""Prompts, tokens they share, tokens of their own, new tokens."""
+
+
+def bench_scoring(name: str) -> list[dict[str, Any]]:
+    """Multiple choice against lm-evaluation-harness: the same texts, model and float32."""
+    peer = environment("lm-eval-hf", ["torch", "lm-eval[hf]==0.4.13"])
+    script = str(ROOT / "bench/ours_engine.py")
+    return [
+        engine.scoring(
+            name,
+            SCORING[name](),
+            lambda job: _answer([str(OUR_PYTHON), script, "score", str(job)]),
+            lambda job: _answer(
+                [str(peer), str(ROOT / "bench/peers/lm_eval_scores.py"), _model(), str(job)]
+            ),
+            WORK / f"{name}.json",
+        )
+    ]
+
+
+def bench_generation(name: str) -> list[dict[str, Any]]:
+    """New tokens per second against transformers.generate: the same token ids, float32."""
+    peer = environment("transformers", ["torch", "transformers==5.23.0", "peft==0.21.2"])
+    rows, shared, own, new = GENERATION[name]
+    job = WORK / f"{name}.json"
+    job.write_text(json.dumps(engine.generation_job(rows, shared, own, new)), encoding="utf-8")
+    script = str(ROOT / "bench/ours_engine.py")
+    ours = _answer([str(OUR_PYTHON), script, "generate", str(job)])
+    theirs = _answer([str(peer), str(ROOT / "bench/peers/transformers_ids.py"), _model(), str(job)])
+    row = figure(f"generation_{name}", ours["seconds"], theirs["seconds"], "s", rows)
+    same = sum(a == b for x, y in zip(ours["tokens"], theirs["tokens"], strict=True)
+               for a, b in zip(x, y, strict=True))  # fmt: skip
+    return [{**row, "same_tokens": same, "tokens": rows * new}]
+
+
+def _model() -> str:
+    """The embedded model's folder, as our side finds it."""
+    command = [str(OUR_PYTHON), "-c", "import ours_engine; print(ours_engine.FOLDER)"]
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT / "bench"
+    )
+    return done.stdout.strip()
+
+
 def _answer(command: list[str]) -> dict[str, Any]:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -238,6 +291,8 @@ BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "squad": bench_squad,
     "bootstrap": bench_bootstrap,
     **{name: functools.partial(bench_corpus_scores, name) for name in ("bleu", "chrf")},
+    **{f"scoring-{name}": functools.partial(bench_scoring, name) for name in SCORING},
+    **{f"generation-{name}": functools.partial(bench_generation, name) for name in GENERATION},
     "first_result": bench_first_result,
 }
 

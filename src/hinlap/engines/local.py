@@ -60,6 +60,14 @@ class LocalEngine:
     def name(self) -> str:
         return self._name
 
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    @property
+    def adapter_folder(self) -> Path | None:
+        return self._adapter_folder
+
     @functools.cached_property
     def digest(self) -> str:
         parts = [weights_digest(self._folder)]
@@ -92,11 +100,26 @@ class LocalEngine:
 
     def encode(self, rendered: str) -> list[int]:
         """Token ids of a rendered prompt. A chat template writes its own special tokens."""
+        return self._encode_all([rendered])[0]
+
+    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
         special = not self._tokenizer.chat_template
-        # verbose off: a prompt over the window is counted and refused below, not warned about
-        return list(
-            self._tokenizer(rendered, add_special_tokens=special, verbose=False)["input_ids"]
-        )
+        # verbose off: a prompt over the window is counted and refused later, not warned about
+        encoded = self._tokenizer(texts, add_special_tokens=special, verbose=False)
+        return [list(ids) for ids in encoded["input_ids"]]
+
+    @property
+    def begin_id(self) -> int | None:
+        """The token its tokenizer puts before every text; None where it puts none."""
+        first: list[int] = self._tokenizer("a")["input_ids"][:1]
+        return first[0] if first == [self._tokenizer.bos_token_id] else None
+
+    def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of running texts, without any special token."""
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)
+        return [list(ids) for ids in encoded["input_ids"]]
 
     def encode_answer(self, answer: str) -> list[int]:
         """Token ids of a whole answer as training needs it: the text, then the ending token."""
@@ -164,7 +187,35 @@ class LocalEngine:
 
     def score(self, pairs: Sequence[Continuation]) -> list[TokenLogprobs]:
         """Whatever pairs share (a preamble, a question before its choices) is computed once."""
-        return self.score_tokens([self._split(pair) for pair in pairs])
+        return self.score_texts([(self.render(pair.context), pair.text) for pair in pairs])
+
+    def score_texts(self, pairs: Sequence[tuple[str, str]]) -> list[TokenLogprobs]:
+        """Each (context, continuation) as text, the context as the model shall see it. Raises
+        ModelError when either is empty."""
+        return self.score_tokens(self.encode_pairs(pairs))
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+        """Tokens of each context and its continuation, encoded together so that a token that
+        spans the border belongs to the continuation, as do spaces at the context's end.
+
+        Peer: lm-evaluation-harness (its `_encode_pair`).
+        """
+        bare = []
+        for context, text in pairs:
+            if not text.strip():
+                raise ModelError("an empty text cannot be weighed", where=self._name)
+            kept = context.rstrip(" ")
+            bare.append((kept, context[len(kept) :] + text))
+        contexts = list(dict.fromkeys(context for context, _ in bare))
+        known = dict(zip(contexts, self._encode_all(contexts), strict=True))
+        wholes = self._encode_all([context + text for context, text in bare])
+        split = []
+        for (context, _), whole in zip(bare, wholes, strict=True):
+            border = len(known[context])
+            if not border:
+                raise ModelError("an empty context cannot be continued", where=self._name)
+            split.append((whole[:border], whole[border:]))
+        return split
 
     def score_tokens(
         self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
@@ -267,21 +318,6 @@ class LocalEngine:
         from hinlap.engines.weights import Weights
 
         return Weights(self._name, self._folder, self._dtype, merge=folder), None
-
-    def _split(self, pair: Continuation) -> tuple[list[int], list[int]]:
-        """Tokens of the context and of the continuation, encoded together so that a token that
-        spans the border belongs to the continuation (as lm-evaluation-harness does)."""
-        context = self.render(pair.context)
-        text = pair.text
-        if not text.strip():
-            raise ModelError("an empty text cannot be weighed", where=self._name)
-        bare = context.rstrip(" ")
-        text, context = context[len(bare) :] + text, bare
-        before = self.encode(context)
-        whole = self.encode(context + text)
-        if not before:
-            raise ModelError("an empty context cannot be continued", where=self._name)
-        return whole[: len(before)], whole[len(before) :]
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from hinlap.metrics import perplexity
 from hinlap.metrics.bleu import bleu
 from hinlap.metrics.chrf import chrf
 from hinlap.metrics.scores import Array, Scores, mean_scores
@@ -22,6 +23,12 @@ _REDUCE: Mapping[str, Callable[[], Reduce]] = {
     "chrf+": lambda: chrf([""], [[""]], word_order=1).reduce,
     "chrf++": lambda: chrf([""], [[""]], word_order=2).reduce,
     "ter": lambda: ter([""], [[""]]).reduce,
+    "loss": lambda: perplexity.loss,
+    "perplexity": lambda: perplexity.perplexity,
+    "word_perplexity": lambda: perplexity.word_perplexity,
+    "byte_perplexity": lambda: perplexity.byte_perplexity,
+    "bits_per_byte": lambda: perplexity.bits_per_byte,
+    "token_accuracy": lambda: perplexity.token_accuracy,
     "squad_exact_match": lambda: percent,
     "squad_f1": lambda: percent,
 }

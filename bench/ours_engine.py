@@ -1,0 +1,47 @@
+"""Our side of the engine benches: ``score JOB`` or ``generate JOB``, timed after a warm-up."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hinlap.core.messages import Sampling
+from hinlap.core.progress import Silent
+from hinlap.engines.catalogue import model_folder
+from hinlap.engines.decoding import Ending
+from hinlap.engines.generation import Batch, Request
+from hinlap.engines.local import LocalEngine
+from hinlap.engines.weights import Weights
+
+FOLDER = model_folder("smollm2-135m-instruct", Silent())
+
+
+def score(items: list[list[tuple[str, str]]]) -> dict[str, Any]:
+    engine = LocalEngine("model", FOLDER)
+    engine.score_texts([("warm", " up")])
+    began = time.perf_counter()
+    flat = engine.score_texts([(c, t) for item in items for c, t in item])
+    seconds = time.perf_counter() - began
+    each = iter(flat)
+    return {"seconds": seconds, "sums": [[next(each).total for _ in item] for item in items]}
+
+
+def generate(job: dict[str, Any]) -> dict[str, Any]:
+    weights = Weights("model", FOLDER)
+    sampling = Sampling(max_tokens=job["new"])
+    requests = [Request(tuple(ids), sampling, job["new"]) for ids in job["prompts"]]
+    endless = Ending(None, [])
+    weights.pack_for_decoding()
+    list(Batch(weights, [Request(tuple(job["prompts"][0][:20]), sampling, 4)], endless).run())
+    began = time.perf_counter()
+    answers = dict(Batch(weights, requests, endless).run())
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "tokens": [list(answers[i].tokens) for i in range(len(requests))]}
+
+
+if __name__ == "__main__":
+    work = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    print(json.dumps({"score": score, "generate": generate}[sys.argv[1]](work)))
