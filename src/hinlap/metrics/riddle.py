@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from hinlap.metrics.scores import Scores, mean_scores
-from hinlap.metrics.words import has_thai, thai_tokenizer_signature, words
+from hinlap.metrics.segmentation import has_thai, segmentation_signature, words
 
 SHORTEST_WORDS = 6
 LONGEST_WORDS = 60
@@ -44,10 +44,10 @@ def _leaks(text: str, answer: str) -> bool:
     from nltk.stem.porter import PorterStemmer
 
     stem = PorterStemmer().stem
-    secret = {stem(word) for word in words(answer, thai=False)} - _STOP_WORDS
+    secret = {stem(word) for word in words(answer, "rouge-score")} - _STOP_WORDS
     if not secret:
         return answer.casefold() in text.casefold()
-    return not secret.isdisjoint(stem(word) for word in words(text, thai=False))
+    return not secret.isdisjoint(stem(word) for word in words(text, "rouge-score"))
 
 
 def _squeezed(text: str) -> str:
@@ -66,8 +66,9 @@ def is_riddle(predictions: Sequence[str]) -> Scores:
     """
     values = [float(_asks(text) and _riddle_length(text)) for text in predictions]
     signature = f"is_riddle|words:{SHORTEST_WORDS}-{LONGEST_WORDS}|v1"
-    if any(map(has_thai, predictions)):
-        signature += f"|tok:{thai_tokenizer_signature()}"
+    tokenizer = segmentation_signature(predictions)
+    if tokenizer != "rouge-score":
+        signature += f"|tok:{tokenizer}"
     return mean_scores("is_riddle", values, signature, share=True)
 
 
@@ -78,7 +79,7 @@ def _asks(text: str) -> bool:
 
 
 def _riddle_length(text: str) -> bool:
-    return SHORTEST_WORDS <= len(words(text, thai=has_thai(text))) <= LONGEST_WORDS
+    return SHORTEST_WORDS <= len(words(text)) <= LONGEST_WORDS
 
 
 def ranks_first(logprobs: Sequence[float], right: int) -> bool:

@@ -20,7 +20,8 @@ class Scores:
 
     stats:     (n, k) sufficient statistics of each item.
     reduce:    from summed statistics (..., k) to figures (...): NaN where undefined.
-    items:     the metric of each item alone, for showing; same unit as the figure.
+    items:     the metric of each item alone, for showing; same unit as the figure. None where an
+               item is undefined; its statistics are then 0 and move nothing.
     higher_is_better, share (items are 0 or 1), and the signature: all that decides the number.
     notes:     how many items are of a kind that a reader must know of: {"empty references": 2}.
     """
@@ -29,7 +30,7 @@ class Scores:
     signature: str
     stats: Array
     reduce: Callable[[Array], Array]
-    items: tuple[float, ...]
+    items: tuple[float | None, ...]
     higher_is_better: bool = True
     share: bool = False
     notes: dict[str, int] = field(default_factory=dict)

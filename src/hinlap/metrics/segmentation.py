@@ -255,7 +255,7 @@ def _segmenter(choice: str) -> Callable[[str], list[str]]:
 
         def newmm(text: str) -> list[str]:
             found = word_tokenize(text, engine="newmm", keep_whitespace=False)
-            return [word.strip() for word in found if word.strip()]
+            return " ".join(found).split()  # a piece without Thai may hold a no-break space
 
         return newmm
     if choice == "char":

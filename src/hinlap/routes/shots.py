@@ -15,7 +15,7 @@ from hinlap.core.examples import Example
 from hinlap.core.messages import Prompt
 from hinlap.core.progress import Progress
 from hinlap.data.leaks import refuse_leaks
-from hinlap.metrics.words import has_thai, words
+from hinlap.metrics.segmentation import has_thai, words
 
 Select = Literal["fixed", "random", "similar"]
 Solved = dict[str, str]
@@ -117,5 +117,5 @@ def _chooser(texts: Sequence[str], k: int, select: Select, seed: int) -> Callabl
 
 def _terms(text: str) -> list[str]:
     if has_thai(text):
-        return words(text, thai=True)
+        return words(text)
     return re.findall(r"\w+", text.casefold())

@@ -25,7 +25,7 @@ class Figure:
     interval: Interval
     signature: str
     higher_is_better: bool
-    per_item: Mapping[str, float]
+    per_item: Mapping[str, float | None]
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -17,7 +17,7 @@ from hinlap.metrics.bleu import bleu
 from hinlap.metrics.chrf import chrf
 from hinlap.metrics.match import exact_match, passes_all
 from hinlap.metrics.riddle import is_riddle, leaks_answer, ranks_first, solvable
-from hinlap.metrics.rouge import rouge
+from hinlap.metrics.rouge import Variant, rouge
 from hinlap.metrics.scores import Scores
 from hinlap.metrics.ter import ter
 from hinlap.store.store import Store
@@ -34,10 +34,15 @@ class TextMetric:
     references: bool = True
 
 
+def _rouge(variant: Variant, predictions: Texts, references: Texts, language: str) -> Scores:
+    return rouge(variant, predictions, [[text] for text in references], stem=language == "en")
+
+
 TEXT_METRICS: dict[str, TextMetric] = {
-    "rouge1": TextMetric(lambda p, r, lang: rouge("rouge1", p, r, language=lang)),
-    "rouge2": TextMetric(lambda p, r, lang: rouge("rouge2", p, r, language=lang)),
-    "rougeL": TextMetric(lambda p, r, lang: rouge("rougeL", p, r, language=lang)),
+    "rouge1": TextMetric(lambda p, r, lang: _rouge("rouge1", p, r, lang)),
+    "rouge2": TextMetric(lambda p, r, lang: _rouge("rouge2", p, r, lang)),
+    "rougeL": TextMetric(lambda p, r, lang: _rouge("rougeL", p, r, lang)),
+    "rougeLsum": TextMetric(lambda p, r, lang: _rouge("rougeLsum", p, r, lang)),
     "bleu": TextMetric(lambda p, r, lang: bleu(p, [[text] for text in r])),
     "chrf": TextMetric(lambda p, r, lang: chrf(p, [[text] for text in r])),
     "ter": TextMetric(lambda p, r, lang: ter(p, [[text] for text in r])),
