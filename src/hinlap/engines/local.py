@@ -24,12 +24,15 @@ from hinlap.core.messages import (
     Sampling,
     TokenLogprobs,
 )
+from hinlap.core.progress import Progress, Silent
 from hinlap.engines.catalogue import weights_digest
 from hinlap.engines.rendering import render_plain
 
 if TYPE_CHECKING:
     from hinlap.engines.generation import Generated
     from hinlap.engines.weights import Adapter, Weights
+
+_PAIRS_AT_ONCE = 1000
 
 
 class LocalEngine:
@@ -39,6 +42,7 @@ class LocalEngine:
     base:  the same model without adapter; its weights are used, the adapter is not merged.
     dtype: "float32", for evaluation, or "bfloat16", whose log-probabilities deviate
            (docs/lab-notes.md) and whose answers may depend on their company.
+    progress: is told when the architecture takes the plain path.
     """
 
     def __init__(
@@ -49,12 +53,14 @@ class LocalEngine:
         *,
         base: LocalEngine | None = None,
         dtype: str = "float32",
+        progress: Progress | None = None,
     ) -> None:
         self._name = name
         self._folder = folder
         self._adapter_folder = adapter
         self._base = base
         self._dtype = dtype
+        self._progress = progress or Silent()
 
     @property
     def name(self) -> str:
@@ -191,8 +197,13 @@ class LocalEngine:
 
     def score_texts(self, pairs: Sequence[tuple[str, str]]) -> list[TokenLogprobs]:
         """Each (context, continuation) as text, the context as the model shall see it. Raises
-        ModelError when either is empty."""
-        return self.score_tokens(self.encode_pairs(pairs))
+        ModelError when either is empty. Memory does not grow with their number: a thousand are
+        held as tokens at a time (a preamble of all is then computed once a thousand)."""
+        weighed: list[TokenLogprobs] = []
+        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+            part = pairs[start : start + _PAIRS_AT_ONCE]
+            weighed += self.score_tokens(self.encode_pairs(part))
+        return weighed
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
         """Tokens of each context and its continuation, encoded together so that a token that
@@ -303,7 +314,13 @@ class LocalEngine:
             from hinlap.engines.weights import Weights
         except ImportError as error:
             raise MissingExtraError(error.name or "torch", "local") from error
-        return Weights(self._name, self._folder, self._dtype)
+        weights = Weights(self._name, self._folder, self._dtype)
+        if not weights.shared:
+            self._progress.say(
+                f"{self._name}: one request at a time, since {weights.why_not_shared}; "
+                "slower, the same numbers"
+            )
+        return weights
 
     @functools.cached_property
     def _adapted(self) -> tuple[Weights, Adapter | None]:

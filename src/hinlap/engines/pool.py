@@ -22,8 +22,10 @@ class EnginePool:
         if key not in self._engines:
             folder = model_folder(model, self._progress)
             if adapter is None:
-                self._engines[key] = LocalEngine(model, folder)
+                self._engines[key] = LocalEngine(model, folder, progress=self._progress)
             else:
                 name = f"{model}+{adapter.parent.name}"
-                self._engines[key] = LocalEngine(name, folder, adapter, base=self.local(model))
+                self._engines[key] = LocalEngine(
+                    name, folder, adapter, base=self.local(model), progress=self._progress
+                )
         return self._engines[key]

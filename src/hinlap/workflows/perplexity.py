@@ -46,7 +46,7 @@ def measure_perplexity(
     from hinlap.engines.local import LocalEngine
 
     texts = _rows(text, field) if field is not None else [_running_text(text)]
-    engine = LocalEngine(model, model_folder(model, progress), dtype=dtype)
+    engine = LocalEngine(model, model_folder(model, progress), dtype=dtype, progress=progress)
     window = engine.context_length if window is None else window
     stride = window if stride is None else stride
     if not 1 <= stride <= window or window < 2:
