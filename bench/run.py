@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -225,6 +226,62 @@ def _sentence_pairs(n: int) -> tuple[str, tuple[list[str], list[str]]]:
     return "news-riddles", (predictions, references)
 
 
+def bench_rouge() -> list[dict[str, Any]]:
+    """ROUGE-1, -2 and -Lsum of 20,000 pairs of 60 to 100 words, stemmed, against rouge-score.
+
+    Ours is the first call of a process, which learns the stems; the peer's imports are not timed.
+    """
+    peer = environment("rouge-score", ["rouge-score==0.1.2"])
+    WORK.mkdir(exist_ok=True)
+    pairs = WORK / "summary_pairs.json"
+    pairs.write_text(json.dumps(_summary_pairs(20_000)), encoding="utf-8")
+    ours = _answer([str(OUR_PYTHON), str(ROOT / "bench/ours_rouge.py"), str(pairs)])
+    theirs = _answer([str(peer), str(ROOT / "bench/peers/rouge_scores.py"), str(pairs)])
+    gaps = [
+        abs(a - b)
+        for name, rows in theirs["values"].items()
+        for mine, row in zip(ours["values"][name], rows, strict=True)
+        for a, b in zip(mine, row, strict=True)
+    ]
+    row = figure("rouge_12Lsum_stemmed", ours["seconds"], theirs["seconds"], "s", 20_000)
+    return [{**row, "ours_again": round(ours["again"], 4), "most_different": max(gaps)}]
+
+
+def _summary_pairs(n: int) -> tuple[list[str], list[str]]:
+    """n predictions and references of 60 to 100 words, one sentence a line, always the same.
+
+    Sentences of the example's articles. Half of a prediction's are its reference's, with some
+    words left out or exchanged.
+    """
+    rng = random.Random(0)
+    rows = (ROOT / "examples/news-riddles/data/train.jsonl").read_text("utf-8").splitlines()
+    text = " ".join(json.loads(row)["text"] for row in rows)
+    sentences = [sentence.split() for sentence in re.split(r"(?<=[.!?]) ", text)]
+    words = text.split()
+
+    def altered(sentence: list[str]) -> list[str]:
+        kept = [word for word in sentence if rng.random() < 0.9]
+        return [word if rng.random() < 0.8 else rng.choice(words) for word in kept]
+
+    def summary(known: list[list[str]]) -> list[list[str]]:
+        lines: list[list[str]] = []
+        left = rng.randint(60, 100)
+        while left:
+            copied = known and rng.random() < 0.5
+            line = altered(rng.choice(known)) if copied else rng.choice(sentences)
+            lines.append(line[:left])
+            left -= len(lines[-1])
+        return lines
+
+    references = [summary([]) for _ in range(n)]
+    predictions = [summary(reference) for reference in references]
+
+    def texts(side: list[list[list[str]]]) -> list[str]:
+        return ["\n".join(map(" ".join, lines)) for lines in side]
+
+    return texts(predictions), texts(references)
+
+
 SCORING: dict[str, Callable[[], list[engine.Item]]] = {
     "five_shot": engine.five_shot,
     "five_shot_drawn": functools.partial(engine.five_shot, drawn=True, count=12),
@@ -291,6 +348,7 @@ BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "squad": bench_squad,
     "bootstrap": bench_bootstrap,
     **{name: functools.partial(bench_corpus_scores, name) for name in ("bleu", "chrf")},
+    "rouge": bench_rouge,
     **{f"scoring-{name}": functools.partial(bench_scoring, name) for name in SCORING},
     **{f"generation-{name}": functools.partial(bench_generation, name) for name in GENERATION},
     "first_result": bench_first_result,
