@@ -17,7 +17,7 @@ from rouge_score.tokenizers import Tokenizer
 from hinlap.core.errors import InputError, UserError
 from hinlap.metrics.rouge import VARIANTS, Variant, mean_precision_and_recall, rouge, rouges
 from hinlap.metrics.scores import Scores
-from hinlap.metrics.segmentation import words
+from hinlap.metrics.segmentation import uses_latin_only, words
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 FIXTURES = DATA / "metric-fixtures"
@@ -54,6 +54,18 @@ def test_equals_rouge_score_on_any_text(items: list[tuple[str, list[str]]], stem
         for variant in VARIANTS:
             assert rows(scores[variant])[i] == tuple(expected[variant])
             assert scores[variant].items[i] == expected[variant].fmeasure
+
+
+@settings(deadline=None)
+@given(TEXTS, st.lists(TEXTS.filter(uses_latin_only), min_size=1, max_size=2), st.booleans())
+def test_auto_equals_rouge_score_where_references_are_latin(
+    prediction: str, own: list[str], stem: bool
+) -> None:
+    expected = PEERS[stem].score_multi(own, prediction)
+    for variant, scores in rouges(VARIANTS, [prediction], [own], stem=stem).items():
+        assert "tok:rouge-score|" in scores.signature
+        assert scores.items[0] in (expected[variant].fmeasure, None)
+        assert (scores.items[0] is None) == (not any(words(text) for text in own))
 
 
 def wide(words: int, lines: int, seed: int) -> str:
@@ -186,6 +198,23 @@ def test_an_items_score_does_not_depend_on_the_others() -> None:
 class OurWords(Tokenizer):  # type: ignore[misc]
     def tokenize(self, text: str) -> list[str]:
         return words(text)
+
+
+def test_against_latin_references_auto_is_the_peer_whatever_is_predicted() -> None:
+    predictions, reference = ["the cat 你好\nก่อน", "THE cat"], "the café\ncat"
+    scores = rouges(VARIANTS, predictions, [[reference]] * 2, stem=True)
+    for i, prediction in enumerate(predictions):
+        for variant, expected in PEERS[True].score(reference, prediction).items():
+            assert rows(scores[variant])[i] == tuple(expected)
+    assert "tok:rouge-score|" in scores["rouge1"].signature
+
+
+def test_two_systems_on_the_same_references_have_one_signature() -> None:
+    references = [["ช้างกินกล้วย"], ["a cat"]]
+    one = rouge("rouge1", ["ช้าง", "a"], references, stem=False)
+    other = rouge("rouge1", ["中文 ช้าง", "кот"], references, stem=False)
+    assert one.signature == other.signature
+    assert rows(other)[0] == (1 / 3, 1 / 3, 1 / 3)  # what it wrote besides still counts as words
 
 
 @pytest.mark.skipif(not THAI_NEWS.is_dir(), reason="the shared Thai news are not here")

@@ -15,7 +15,12 @@ from hinlap.core.errors import UserError
 from hinlap.metrics.ngrams import Texts, matches
 from hinlap.metrics.pairs import check_pairs, number_of_references
 from hinlap.metrics.scores import Array, Scores
-from hinlap.metrics.segmentation import check_choice, segmentation_signature
+from hinlap.metrics.segmentation import (
+    check_choice,
+    latin_only,
+    segmentation_signature,
+    uses_latin_only,
+)
 from hinlap.metrics.union_lcs import Sentences, union_lcs_hits
 from hinlap.metrics.word_numbers import Ints, NumberedWords, numbered_words
 
@@ -58,7 +63,10 @@ def rouges(
 
     references:   one or more for each item; that with the best F counts, the first of equals.
     stem:         Latin words of more than three letters by their Porter stem.
-    segmentation: what a word is, one of `segmentation.CHOICES`; "auto" goes by script.
+    segmentation: what a word is, one of `segmentation.CHOICES`; "auto" goes by script, and where
+                  an item's references are all Latin it is "rouge-score" for the prediction too.
+                  The signature names the scripts of the references alone: two systems on the same
+                  references have the same one, whatever they write.
     Statistics:   (F, 1, precision, recall) of each item, so their means need one sum.
     Range:        [0, 1]; 1 means the same words. Higher is better.
     Undefined:    no items. An item without a word in any reference, as there is nothing to recall:
@@ -70,18 +78,23 @@ def rouges(
                   unknown variant or segmentation; MissingExtraError.
     Source:       Lin (2004), "ROUGE: A Package for Automatic Evaluation of Summaries".
     Peer:         rouge-score 0.1.2, equal to the last digit: RougeScorer.score_multi of any text
-                  with segmentation "rouge-score", of Latin text with "auto" too.
+                  with segmentation "rouge-score", with "auto" where references are Latin.
     """
     check_pairs(predictions, references)
     check_choice(segmentation)
     for variant in variants:
         if variant not in VARIANTS:
             raise UserError(f"no metric {variant!r}", hint=f"there are: {', '.join(VARIANTS)}")
+    tokenizer = segmentation_signature((text for own in references for text in own), segmentation)
+    if segmentation == "auto":
+        predictions = [
+            latin_only(p) if not p.isascii() and all(map(uses_latin_only, own)) else p
+            for p, own in zip(predictions, references, strict=True)
+        ]
     texts = [t for p, own in zip(predictions, references, strict=True) for t in (p, *own)]
     found = numbered_words(texts, stem=stem, segmentation=segmentation)
     sizes = np.fromiter(map(len, references), np.int64, len(references))
     pairs = _in_pairs(found, sizes)
-    tokenizer = segmentation_signature(texts, segmentation)
     signature = (
         f"f-measure|mean|stem:{'porter' if stem else 'no'}|tok:{tokenizer}"
         f"|refs:{_references(references)}|{_PEER}|v2"

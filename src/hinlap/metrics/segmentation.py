@@ -130,6 +130,15 @@ def uses_latin_only(text: str) -> bool:
     return text.isascii() or not _LETTER.search(text.lower().translate(_CLASSES))
 
 
+def latin_only(text: str) -> str:
+    """What "rouge-score" sees of a text, its lines kept: "auto" finds the same words in it.
+
+    >>> latin_only("Café ไทย 5\\nOK")
+    'caf 5\\nok'
+    """
+    return re.sub(r"[^a-z0-9\n]+", " ", text.lower())
+
+
 def segmentation_signature(
     texts: Iterable[str], choice: str = "auto", *, latin: str = "rouge-score"
 ) -> str:
