@@ -73,5 +73,6 @@ def test_no_riddles_is_undefined() -> None:
 
 
 def test_exact_match_folds_case_spaces_and_composition() -> None:
-    assert exact_match(["Cafe\u0301  au lait"], ["café au Lait"]).value == 1.0
-    assert exact_match([""], ["x"]).value == 0.0
+    assert exact_match(["Cafe\u0301  au lait"], [["tea", "café au Lait"]]).value == 1.0
+    missed = exact_match([""], [["x"]])
+    assert (missed.value, missed.notes) == (0.0, {"empty predictions": 1})

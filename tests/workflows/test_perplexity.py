@@ -110,5 +110,5 @@ def test_bytes_that_are_no_utf8_are_refused_by_line(tiny_model: Path, tmp_path: 
 def test_a_row_without_the_field_is_refused_by_line(tiny_model: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "a b"}\n{"other": 1}\n')
-    with pytest.raises(InputError, match="no text 'text'"):
+    with pytest.raises(InputError, match="there is no field 'text'"):
         measure(tiny_model, file, field="text")

@@ -46,7 +46,7 @@ def score(tmp_path: Path) -> Score:
         ('{"a": "x", "a": "y"}', GOOD, "p.json: the id 'a' stands there twice"),
         ('{"a": "x"', GOOD, "p.json:1:10: not JSON"),
         ("", GOOD, "p.json:1:1: not JSON"),
-        (b'{"a": "\xff"}', GOOD, "p.json: not UTF-8 at byte 7"),
+        (b'{"a": "\xff"}', GOOD, "p.json:1: not UTF-8: byte 0xff"),
         (b"\x1f\x8bbroken", GOOD, "p.json: the gzip data is broken"),
         (gzip.compress(b'{"a": "x"}' * 99)[:-12], GOOD, "p.json: the gzip data is broken"),
         ("[" * 100_000, GOOD, "nested too deeply"),

@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "Answer inputs by one route of an app.",
     "show": "Print the exact prompt that a model would see for an item.",
     "compare": "Measure every route on the same items, and pick one.",
+    "metrics": "Score a file of outputs by BLEU, chrF, TER, ROUGE, SQuAD, perplexity ...",
     "compare-runs": "Say whether one system's scores are better than another's.",
     "news": "Gather news articles from feeds, pages, NewsAPI or files.",
     "models": "List the models known by name, or fetch one.",

@@ -102,6 +102,7 @@ class Batch:
                 self._users[node] = self._users.get(node, 0) + 1
         self._rows: Rows | None = None
         self._most_rows = MOST_ROWS[weights.device]
+        self._tried = 0  # rows of the latest forward, joining ones included
 
     def run(self) -> Iterator[tuple[int, Generated]]:
         """(index of the request, its answer), each as soon as it is done."""
@@ -164,6 +165,7 @@ class Batch:
                 size += length
             if not joining:
                 return
+            self._tried = len(self._active) + len(joining)
             try:
                 logits = self._prefill(joining)
             except OutOfMemoryError:
@@ -267,6 +269,7 @@ class Batch:
             return
         rows, device = self._rows, self._weights.device
         assert rows is not None
+        self._tried = len(active)
         lengths = [row.own + 1 for row in active]
         rows.used, rows.longest = len(active), max(lengths)
         rows.ragged = min(lengths) != rows.longest
@@ -348,10 +351,9 @@ class Batch:
 
     def _shrink(self) -> None:
         """After memory ran out: half the rows go back to wait and will start anew."""
-        running = len(self._active)
-        if self._most_rows <= 1:
+        if self._tried <= 1:
             raise
-        self._most_rows = max(1, min(self._most_rows, max(running, 2)) // 2)
+        self._most_rows = self._tried // 2
         for row in reversed(self._active):
             self._waiting.appendleft((row.index, row.path))
         self._active.clear()

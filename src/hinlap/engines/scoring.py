@@ -89,6 +89,7 @@ class _Scorer:
         self._root = prefix_tree(sequences)
         self._reads: dict[Node, list[_Read]] = {}
         ends = {i: node for node in self._root.below() for i in node.ends}
+        _join_chains(self._root, ends)
         for index, (context, text) in enumerate(pairs):
             node = ends[index]
             for place in range(len(text) - 1, -1, -1):
@@ -110,17 +111,24 @@ class _Scorer:
 
     def _walk(self, top: Node, stored: list[KeysValues]) -> None:
         """Everything below ``top``, whose own path is in ``stored``: what is small enough is
-        packed together, what is not is stored once and walked below."""
-        ready: list[Node] = []
-        for child in sorted(top.children, key=lambda node: -node.total):
-            if child.total > self._most:
-                self._store_and_walk(child, stored)
-            else:
-                ready.append(child)
-        for pack in _packs(ready, min(GOOD_TOKENS, self._most)):
-            self._weigh_pack(pack, stored)
+        packed together, what is not is stored once and walked below, depth first."""
+        waiting = [(top, stored)]
+        while waiting:
+            node, held = waiting.pop()
+            if node is not top:
+                held = self._store(node, held)
+            ready: list[Node] = []
+            for child in sorted(node.children, key=lambda node: -node.total):
+                if child.total > self._most:
+                    waiting.append((child, held))
+                else:
+                    ready.append(child)
+            for pack in _packs(ready, min(GOOD_TOKENS, self._most)):
+                self._weigh_pack(pack, held)
 
-    def _store_and_walk(self, node: Node, stored: list[KeysValues]) -> None:
+    def _store(self, node: Node, stored: list[KeysValues]) -> list[KeysValues]:
+        """``stored`` and the keys and values of a node's own tokens; what is to be read there is
+        read."""
         held = list(stored)
         start = 0
         while start < len(node.tokens):
@@ -138,7 +146,7 @@ class _Scorer:
                 continue
             held.append(kv)
             start = stop
-        self._walk(node, held)
+        return held
 
     def _weigh_pack(self, pack: list[Node], stored: list[KeysValues]) -> None:
         forward = _Forward()
@@ -146,9 +154,11 @@ class _Scorer:
             self._add_subtree(forward, node)
         try:
             self._run(forward, stored)
+            return
         except OutOfMemoryError:
             self._halve(forward.size)
-            self._walk(Node(np.empty(0, np.int64), pack[0].start, children=pack), stored)
+        # not while the error is handled: it holds on to the forward that did not fit
+        self._walk(Node(np.empty(0, np.int64), pack[0].start, children=pack), stored)
 
     def _halve(self, size: int) -> None:
         """From here on forwards of half the ``size`` that did not fit. Called while its
@@ -252,6 +262,25 @@ def ranks_of(logits: torch.Tensor, rows: torch.Tensor, chosen: torch.Tensor) -> 
         part = slice(start, start + 64)
         ranks += (logits[rows[part]].float() > chosen[part, None]).sum(-1).tolist()
     return ranks
+
+
+def _join_chains(root: Node, ends: dict[int, Node]) -> None:
+    """Makes each chain of nodes one node, also where a sequence ends in its middle: what is read
+    is told by offset. ``ends`` follows."""
+    for node in list(root.below()):
+        chain = [node]
+        while len(chain[-1].children) == 1:
+            chain.append(chain[-1].children[0])
+        if node.parent is None or len(chain) == 1:
+            continue
+        node.tokens = np.concatenate([part.tokens for part in chain])
+        node.children = chain[-1].children
+        for child in node.children:
+            child.parent = node
+        for part in chain[1:]:
+            part.children = []
+            node.ends += part.ends
+        ends.update(dict.fromkeys(node.ends, node))
 
 
 def _packs(nodes: list[Node], most: int) -> Iterator[list[Node]]:

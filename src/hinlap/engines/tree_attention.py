@@ -132,13 +132,18 @@ def tree_attention(
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention function: query (1, H, N, D), key and value (1, KV heads, N, D) to
-    (1, N, H, D). Raises NotShareableError for attention sinks and where no layout is active."""
+    (1, N, H, D). Raises NotShareableError for attention sinks, masks of the model's own (chunks, a
+    window only the mask knows), and where no layout is active."""
     layout: Layout | None = getattr(_active, "layout", None)
-    if layout is None or others.get("s_aux") is not None or query.shape[0] != 1:
+    if layout is None or query.shape[0] != 1:
         raise NotShareableError
+    if others.get("s_aux") is not None:
+        raise NotShareableError("it has attention sinks")
+    layer = module.layer_idx
+    if attention_mask is not None or not _told_by_arguments(module, layer, sliding_window):
+        raise NotShareableError("its masks are its own")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rule = _Rule(scale, softcap or 0.0, sliding_window or 0)
-    layer = module.layer_idx
     q, k, v = query[0], key[0], value[0]
     for keep in layout.keep:
         _keep(keep, layer, k, v)
@@ -311,6 +316,17 @@ def _keep(keep: Keep, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
         length = keep.source.stop - keep.source.start
         keep.rows.keys[layer][keep.row, :length] = k[:, keep.source].transpose(0, 1)
         keep.rows.values[layer][keep.row, :length] = v[:, keep.source].transpose(0, 1)
+
+
+def _told_by_arguments(module: Any, layer: int, window: int | None) -> bool:
+    """Whether what a layer may see is all in the arguments of its attention: everything, or a
+    window that it names. Other kinds tell it by a mask alone, which we do not ask for."""
+    kinds = getattr(getattr(module, "config", None), "layer_types", None)
+    if not kinds:
+        return True
+    return kinds[layer] == "full_attention" or (
+        kinds[layer] == "sliding_attention" and bool(window)
+    )
 
 
 def _near(queries: torch.Tensor, keys: torch.Tensor, window: int) -> torch.Tensor | None:

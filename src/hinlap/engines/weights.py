@@ -52,7 +52,7 @@ class Weights:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         model = load_model(name, folder, DTYPES[dtype])
         if merge is not None:
-            model = _merged(model, merge)
+            model = _merged(model, name, merge)
         self.model = model.to(self.device).eval()
         self._ranges: list[tuple[slice, Adapter]] = []
         self._hooked: set[str] = set()
@@ -124,10 +124,15 @@ class Weights:
             and not config.get("modules_to_save")
             and not config.get("rank_pattern")
             and not config.get("alpha_pattern")
+            and not config.get("target_parameters")
+            and not config.get("alora_invocation_tokens")
+            # other beginnings (PiSSA, OLoRA, LoftQ) change the base weights, too
+            and config.get("init_lora_weights", True) in (True, False, "gaussian", "orthogonal")
         )
         if not plain:
             return None
         from safetensors.torch import load_file
+        from transformers.pytorch_utils import Conv1D
 
         rank = config["r"]
         scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
@@ -140,13 +145,16 @@ class Weights:
             (downs if part == "A.weight" else ups)[module] = tensor
         like = next(self.model.parameters())
         modules = dict(self.model.named_modules())
-        missing = [name for name in downs if name not in modules or name not in ups]
-        if missing:
-            raise ModelError(
-                f"the adapter is of another model: there is no layer {missing[0]}",
-                where=str(folder),
-                hint=f"use it with its own base model, not {self.name}",
-            )
+        for name, down in downs.items():
+            if name not in modules or name not in ups:
+                raise _of_another_model(folder, self.name, f"there is no layer {name}")
+            if not isinstance(modules[name], torch.nn.Linear | Conv1D):
+                return None
+            if modules[name] is self.model.get_output_embeddings():
+                return None  # it runs on the positions that are read only, not on all tokens
+            shape = (ups[name].shape[0], down.shape[1])
+            if shape != _shape(modules[name]):
+                raise _of_another_model(folder, self.name, f"its layer {name} has another size")
         pairs = {
             name: (down.to(like), (ups[name] * scale).to(like)) for name, down in downs.items()
         }
@@ -160,7 +168,8 @@ class Weights:
             pair = adapter.pairs.get(name)
             if pair is not None:
                 down, up = pair
-                output[:, span] += (inputs[0][:, span] @ down.T) @ up.T
+                # (1, N, D), or (N, D) where a model flattens its tokens
+                output[..., span, :] += (inputs[0][..., span, :] @ down.T) @ up.T
 
     def pack_for_decoding(self) -> None:
         """Copies weights into oneDNN's layout for products of few rows, once, where there is room.
@@ -171,7 +180,7 @@ class Weights:
         if self._packed:
             return
         self._packed = True
-        if self.device != "cpu" or not torch.backends.mkldnn.is_available():
+        if self.device != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             return
         import psutil
 
@@ -188,6 +197,8 @@ class Weights:
         architecture keeps to the positions and the parts it is given."""
         if not getattr(self.model, "_supports_attention_backend", False):
             return "transformers does not route its attention through the common interface"
+        if any(_moves_with_length(module) for module in self.model.modules()):
+            return "its rotary embedding depends on the longest text in a forward"
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(self._config.vocab_size, (14,), generator=generator).tolist()
         shared, first, second = ids[:6], ids[6:10], ids[10:]
@@ -227,9 +238,17 @@ class Weights:
                 ]
                 return ""
         except (NotShareableError, TypeError, ValueError, AttributeError, IndexError) as error:
-            why = f"its attention cannot be computed in parts {error}".strip()
+            why = f"its attention cannot be computed in parts: {error or type(error).__name__}"
         self.model.set_attn_implementation(before)
         return why
+
+
+def _moves_with_length(module: Any) -> bool:
+    """Whether a rotary embedding takes other frequencies for longer texts (transformers' types
+    "dynamic" and "longrope"), so that a text's numbers would depend on its company."""
+    kinds = getattr(module, "rope_type", None)
+    kinds = kinds.values() if isinstance(kinds, dict) else [kinds]
+    return any("dynamic" in kind or kind == "longrope" for kind in kinds if kind)
 
 
 class OutOfMemoryError(EngineError):
@@ -286,7 +305,7 @@ def load_model(name: str, folder: Path, dtype: torch.dtype) -> Any:
     return model
 
 
-def _merged(model: Any, adapter: Path) -> Any:
+def _merged(model: Any, name: str, adapter: Path) -> Any:
     """The model with a PEFT adapter of any kind merged into its weights."""
     try:
         from peft import PeftModel
@@ -294,7 +313,25 @@ def _merged(model: Any, adapter: Path) -> Any:
         raise MissingExtraError("peft", "local") from error
     with warnings.catch_warnings():  # peft reads an attribute by a name given up since
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        try:
+            return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        except (ValueError, RuntimeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise _of_another_model(adapter, name, reason) from error
+
+
+def _of_another_model(adapter: Path, base: str, why: str) -> ModelError:
+    return ModelError(
+        f"the adapter is of another model: {why}",
+        where=str(adapter),
+        hint=f"use it with its own base model, not {base}",
+    )
+
+
+def _shape(module: Any) -> tuple[int, ...]:
+    """(out, in) of a layer; transformers' Conv1D keeps its weight the other way round."""
+    shape: tuple[int, ...] = tuple(module.weight.shape)
+    return shape if isinstance(module, torch.nn.Linear) else shape[::-1]
 
 
 def _pack(linear: torch.nn.Linear) -> None:

@@ -16,13 +16,22 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
-def exact_match(predictions: Sequence[str], references: Sequence[str]) -> Scores:
-    """Share of predictions equal to their reference after NFC, case folding and trimming.
+def exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
+    """Share of predictions equal to a reference after NFC, case folding and trimming.
 
-    Range: [0, 1]. Higher is better. Undefined: no items.
+    references: one or more for each item. Range: [0, 1]. Higher is better.
+    Undefined:  no items. Empty predictions and references are counted in the notes.
+    Raises InputError for items that are not texts or lack references.
     """
-    values = [float(_folded(p) == _folded(r)) for p, r in zip(predictions, references, strict=True)]
-    return mean_scores("exact_match", values, "exact_match|nfc|casefold|trim|v1", share=True)
+    check_pairs(predictions, references)
+    values = [
+        float(_folded(prediction) in map(_folded, own))
+        for prediction, own in zip(predictions, references, strict=True)
+    ]
+    signature = "exact_match|any-reference|nfc|casefold|trim|v1"
+    scores = mean_scores("exact_match", values, signature, share=True)
+    scores.notes.update(count_empty(predictions, references))
+    return scores
 
 
 def token_f1(
@@ -47,7 +56,7 @@ def token_f1(
         mine = answer_tokens(prediction, segmentation)
         theirs = (answer_tokens(reference, segmentation) for reference in own)
         values.append(max(bag_f1(mine, tokens, both_empty=1.0) for tokens in theirs))
-    texts = (text for own in (predictions, *references) for text in own)
+    texts = (text for own in references for text in own)  # so that systems stay comparable
     cut = segmentation_signature(texts, segmentation, latin="spaces")
     scores = mean_scores(
         "token_f1", values, f"token_f1|mean|best-reference|norm:squad|tok:{cut}|v1"

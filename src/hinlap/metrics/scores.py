@@ -48,7 +48,8 @@ class Scores:
         return None if np.isnan(figure) else figure
 
     def subset(self, indices: list[int]) -> Scores:
-        """The same metric on some of the items, in the given order."""
+        """The same metric on some of the items, in the given order. The notes count all items,
+        so they stay only where all are taken."""
         return Scores(
             self.name,
             self.signature,
@@ -57,6 +58,7 @@ class Scores:
             tuple(self.items[i] for i in indices),
             self.higher_is_better,
             self.share,
+            dict(self.notes) if sorted(indices) == list(range(self.n)) else {},
         )
 
 

@@ -21,7 +21,7 @@ from hinlap.stats.paired import (
     smallest_detectable,
     verdict,
 )
-from hinlap.workflows.metric_file import MetricFile, read_metric
+from hinlap.workflows.metric_file import MetricFile, check_folder, read_metric
 
 _METHOD = "95% paired percentile bootstrap, p by approximate randomisation, both 10000 resamples"
 
@@ -132,12 +132,7 @@ def compare_runs(
 
 
 def write_comparison(compared: ComparedRuns, path: Path) -> None:
-    if not path.parent.is_dir():
-        raise InputError(
-            "there is no such folder to write to",
-            where=str(path.parent),
-            hint=f"make it: mkdir -p {path.parent}",
-        )
+    check_folder(path)
     path.write_text(json.dumps(compared.as_json(), indent=2) + "\n", encoding="utf-8")
 
 

@@ -46,7 +46,7 @@ TEXT_METRICS: dict[str, TextMetric] = {
     "bleu": TextMetric(lambda p, r, lang: bleu(p, [[text] for text in r])),
     "chrf": TextMetric(lambda p, r, lang: chrf(p, [[text] for text in r])),
     "ter": TextMetric(lambda p, r, lang: ter(p, [[text] for text in r])),
-    "exact_match": TextMetric(lambda p, r, lang: exact_match(p, r)),
+    "exact_match": TextMetric(lambda p, r, lang: exact_match(p, [[text] for text in r])),
     "leaks_answer": TextMetric(lambda p, r, lang: leaks_answer(p, r)),
     "is_riddle": TextMetric(lambda p, r, lang: is_riddle(p), references=False),
 }

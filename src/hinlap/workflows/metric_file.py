@@ -3,7 +3,7 @@
     {"metric": "bleu", "signature": "...", "value": 26.3, "low": 25.1, "high": 27.6, "n": 3004,
      "items": [31.2, null, ...],         the metric of each item alone; null: undefined
      "higher_is_better": true, "share": false, "notes": {},
-     "interval": {"method": "...", "seed": 0, "clusters": null},
+     "interval": {"method": "...", "seed": 0, "clusters": null},    null where there is none
      "stats": [[...], ...],              where the figure is not the mean of the items: rows whose
      "settings": {"order": 4, ...},      sums make it, and what that is set to
      "parts": [{"metric": ...}, ...],    more metrics of the same items, each as above
@@ -70,12 +70,7 @@ def write_metric(
     Raises ValueError when lengths differ or an extra key is one of the form's; InputError when
     there is no such folder.
     """
-    if not path.parent.is_dir():
-        raise InputError(
-            "there is no such folder to write to",
-            where=str(path.parent),
-            hint=f"make it: mkdir -p {path.parent}",
-        )
+    check_folder(path)
     taken = _OWN_KEYS & (extra or {}).keys()
     if taken:
         raise ValueError(f"not for other use: {', '.join(sorted(taken))}")
@@ -98,6 +93,16 @@ def write_metric(
     path.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="ascii")
 
 
+def check_folder(path: Path) -> None:
+    """Raises InputError where a file cannot be written, before work is begun on it."""
+    if not path.parent.is_dir():
+        raise InputError(
+            "there is no such folder to write to",
+            where=str(path.parent),
+            hint=f"make it: mkdir -p {path.parent}",
+        )
+
+
 def _as_json(scores: Scores, interval: Interval, seed: int) -> dict[str, Any]:
     content: dict[str, Any] = {
         "metric": scores.name,
@@ -110,7 +115,9 @@ def _as_json(scores: Scores, interval: Interval, seed: int) -> dict[str, Any]:
         "higher_is_better": scores.higher_is_better,
         "share": scores.share,
         "notes": dict(scores.notes),
-        "interval": {
+        "interval": None
+        if interval.low is None
+        else {
             "method": f"95% percentile bootstrap, {RESAMPLES} resamples",
             "seed": seed,
             "clusters": interval.clusters,

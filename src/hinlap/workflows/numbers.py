@@ -26,3 +26,19 @@ def with_interval(interval: Interval) -> str:
     if interval.value is None or interval.low is None:
         return short(interval.value)
     return f"{short(interval.value)} [{short(interval.low)}, {short(interval.high)}]"
+
+
+def exact(value: float | None) -> str:
+    """Six significant figures, to compare with a published one; a dash where undefined.
+
+    >>> exact(26.3312345), exact(0.5), exact(None)
+    ('26.3312', '0.5', '–')
+    """
+    return "–" if value is None else f"{value:.6g}"
+
+
+def exact_with_interval(interval: Interval) -> str:
+    """``value [low, high]``, the value as `exact`."""
+    if interval.value is None or interval.low is None:
+        return exact(interval.value)
+    return f"{exact(interval.value)} [{short(interval.low)}, {short(interval.high)}]"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from hinlap.core.errors import InputError, UserError
 from hinlap.core.progress import Progress
 from hinlap.metrics.perplexity import Foreseen, foresight
 from hinlap.metrics.scores import Scores
+from hinlap.workflows.text_file import read_text_file, read_utf8
 
 if TYPE_CHECKING:
     from hinlap.engines.local import LocalEngine
@@ -45,7 +45,10 @@ def measure_perplexity(
     from hinlap.engines.catalogue import model_folder
     from hinlap.engines.local import LocalEngine
 
-    texts = _rows(text, field) if field is not None else [_running_text(text)]
+    if field is None:
+        texts = [_running_text(text)]
+    else:
+        texts = [row for (row,) in read_text_file(text, field=field).rows]
     engine = LocalEngine(model, model_folder(model, progress), dtype=dtype, progress=progress)
     window = engine.context_length if window is None else window
     stride = window if stride is None else stride
@@ -143,41 +146,7 @@ def _sum(parts: Sequence[Foreseen]) -> Foreseen:
 
 
 def _running_text(path: Path) -> str:
-    text = _decoded(path)
+    text = read_utf8(path)
     if not text.strip():
         raise InputError("the text is empty", where=str(path))
     return text
-
-
-def _rows(path: Path, field: str) -> list[str]:
-    texts = []
-    for number, line in enumerate(_decoded(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise InputError("not a JSON object", where=f"{path}:{number}") from None
-        if not isinstance(row, dict) or not isinstance(row.get(field), str):
-            raise InputError(
-                f"no text {field!r}", where=f"{path}:{number}", hint="name the field by --field"
-            )
-        texts.append(row[field])
-    if not texts:
-        raise InputError("there are no rows", where=str(path))
-    return texts
-
-
-def _decoded(path: Path) -> str:
-    import gzip
-
-    if not path.is_file():
-        raise InputError("there is no such file", where=str(path))
-    raw = path.read_bytes()
-    if raw.startswith(b"\x1f\x8b"):
-        raw = gzip.decompress(raw)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise InputError("not UTF-8", where=f"{path}:{line}", hint="convert it: iconv") from None

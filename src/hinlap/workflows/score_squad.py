@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 
 from hinlap.core.errors import InputError
 from hinlap.metrics.squad import Question, SquadScores, Version, squad
+from hinlap.workflows.text_file import read_utf8
 
 _FORMAT = (
     "SQuAD's JSON is {data: [{title, paragraphs: [{context, qas: [{id, question, answers}]}]}]}"
@@ -191,22 +190,14 @@ def _parsed(
     path: Path, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None
 ) -> Any:
     """The JSON of a file, gunzipped where it is gzip. Raises InputError."""
-    if not path.is_file():
-        raise InputError("there is no such file", where=str(path), hint="check the name")
-    raw = path.read_bytes()
+    text = read_utf8(path)
     try:
-        if raw.startswith(b"\x1f\x8b"):
-            raw = gzip.decompress(raw)
-        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=pairs)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise InputError(
-            "the gzip data is broken", where=str(path), hint="fetch it again"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+        return json.loads(text, object_pairs_hook=pairs)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"not JSON: {error.msg}", where=f"{path}:{error.lineno}:{error.colno}"
+            f"not JSON: {error.msg}",
+            where=f"{path}:{error.lineno}:{error.colno}",
+            hint="the file is to be one JSON object",
         ) from None
     except RecursionError:
         raise InputError("not JSON that is meant: nested too deeply", where=str(path)) from None
