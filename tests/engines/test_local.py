@@ -88,7 +88,11 @@ class Peer:
             pad_token_id=self.tokenizer.pad_token_id,
             **options,
         )
-        return str(self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+        new = out[0, ids.shape[1] :]
+        text = str(self.tokenizer.decode(new, skip_special_tokens=True))
+        if int(new[-1]) == self.tokenizer.eos_token_id:
+            return text
+        return text.rstrip("\ufffd")  # bytes of a character that the length cut
 
     def logprobs(self, ids: list[int], start: int) -> list[float]:
         """Of ``ids[start:]``, each given all before it, by one forward pass over the whole."""
@@ -192,26 +196,28 @@ def test_top_k_and_top_p_keep_what_transformers_keeps() -> None:
     from hinlap.engines.decoding import _filtered
 
     scores = torch.randn(5, 400, generator=torch.Generator().manual_seed(1)) * 3
-    for top_k, top_p in ((7, 1.0), (0, 0.6), (50, 0.6)):
+    for top_k, top_p in ((7, 1.0), (0, 0.6), (50, 0.6), (400, 1.0), (1000, 0.999)):
         expected = scores
         if top_k:
             expected = TopKLogitsWarper(top_k)(None, expected)
         if top_p < 1:
             expected = TopPLogitsWarper(top_p)(None, expected)
-        assert torch.equal(_filtered(scores, top_k, top_p), expected)
+        found = torch.stack([_filtered(row, top_k, top_p) for row in scores])
+        assert torch.equal(found, expected)
 
 
 def test_first_tokens_are_drawn_with_the_model_s_own_probabilities() -> None:
     import torch
 
-    from hinlap.engines.decoding import RowSampler
+    from hinlap.engines.decoding import Chooser
 
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
     draws = 2000
-    rows = [[row] for row in range(draws)]
-    sampler = RowSampler(Sampling(temperature=1.0), rows, torch.ones(draws, 1, dtype=torch.long))
-    chosen = sampler(torch.tensor(rows), probabilities.log().expand(draws, -1)).argmax(-1)
-    share = torch.bincount(chosen, minlength=4) / draws
+    choosers = [Chooser(Sampling(temperature=1.0), [row]) for row in range(draws)]
+    logits = probabilities.log().expand(draws, -1)
+    chosen, logprobs = Chooser.choose_all(choosers, logits, "coin")
+    assert logprobs == pytest.approx([float(logits[0, token]) for token in chosen])
+    share = torch.bincount(torch.tensor(chosen), minlength=4) / draws
     assert share.tolist() == pytest.approx(probabilities.tolist(), abs=0.04)  # > 3.5 sigma
 
 
@@ -291,7 +297,7 @@ def test_more_prompts_than_a_batch_holds_are_all_answered(
     llama: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = texts(llama, PLAIN, GREEDY)
-    monkeypatch.setattr("hinlap.engines.local.MAX_BATCH_ROWS", 3)
+    monkeypatch.setattr("hinlap.engines.generation.MOST_ROWS", {"cpu": 3, "cuda": 3})
     found = answers(llama, PLAIN, GREEDY)
     assert [c.text for c in found] == expected
     assert sorted(c.batch_size for c in found) == [2, 2, 3, 3, 3, 3, 3, 3]
@@ -319,16 +325,14 @@ def test_thai_text_survives_the_tokens(engine: LocalEngine) -> None:
 
 
 def test_a_thai_stop_string_of_many_tokens_is_found(llama: LocalEngine) -> None:
-    import torch
-
-    from hinlap.engines.decoding import RowStops
+    from hinlap.engines.decoding import End, Ending
 
     tokenizer = llama._tokenizer
     ids = tokenizer("น้ำใจ", add_special_tokens=False)["input_ids"]
     assert len(ids) > 5
-    stops = RowStops(tokenizer, ["ใจ"], prompt_width=2)
-    grown = [bool(stops(torch.tensor([[7, 8, *ids[:n]]]), None)) for n in range(1, len(ids) + 1)]
-    assert grown == [False] * (len(ids) - 1) + [True]
+    ending = Ending(tokenizer, [tokenizer.eos_token_id])
+    grown = [ending.reached(ids[:n], 99, ["ใจ"], False) for n in range(1, len(ids) + 1)]
+    assert grown == [None] * (len(ids) - 1) + [End.STOP]
 
 
 def test_a_stop_string_in_the_prompt_does_not_end_the_answer(llama: LocalEngine) -> None:

@@ -90,13 +90,14 @@ def test_the_loss_is_of_the_answer_s_tokens_only(engine: LocalEngine, tmp_path: 
     recipe = replace(RECIPE, epochs=1, batch_size=len(LESSONS), dropout=0.0)
     [measured] = tune(engine, tmp_path, recipe).losses
 
+    model = engine.fresh_model().eval()
     total, count = 0.0, 0
     for item in LESSONS:  # the adapter changes nothing before the first step
         before = engine.encode(engine.render(item.prompt))
         answer = [*engine._tokenizer(item.answer)["input_ids"], engine._tokenizer.eos_token_id]
         labels = [-100] * len(before) + answer
         with torch.inference_mode():
-            logits = engine._model(input_ids=torch.tensor([before + answer])).logits[0]
+            logits = model(input_ids=torch.tensor([before + answer])).logits[0]
         total += float(
             torch.nn.functional.cross_entropy(
                 logits[:-1], torch.tensor(labels[1:]), ignore_index=-100, reduction="sum"
