@@ -17,8 +17,9 @@ from tests.conftest import TEXTS, ChatServer, ok
 from hinlap.core.errors import BudgetError, EngineError, HinlapError, ServiceSetupError
 from hinlap.core.messages import Completion, Finish, Message, Prompt, Sampling
 from hinlap.engines.budget import Budget, Prices
+from hinlap.engines.connection import LONGEST_WAIT_SECONDS, ServiceAddress
 from hinlap.engines.local import LocalEngine
-from hinlap.engines.service import LONGEST_WAIT_SECONDS, ServiceAddress, ServiceEngine
+from hinlap.engines.service import ServiceEngine
 
 KEY = "sk-test-5f3a9c"
 PRICES = Prices(input=1.0, output=4.0, cached_input=0.1)

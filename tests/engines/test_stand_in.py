@@ -18,9 +18,10 @@ from tests.conftest import TEXTS
 from hinlap.core.errors import EngineError
 from hinlap.core.messages import Completion, Message, Prompt, Sampling
 from hinlap.engines.budget import Budget, Prices
+from hinlap.engines.connection import ServiceAddress
 from hinlap.engines.local import LocalEngine
 from hinlap.engines.scripted import ScriptedEngine
-from hinlap.engines.service import ServiceAddress, ServiceEngine
+from hinlap.engines.service import ServiceEngine
 from hinlap.engines.stand_in import KEY, stand_in_service
 
 GOOD = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]}

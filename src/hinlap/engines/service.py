@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-import email.utils
 import functools
 import hashlib
 import json
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hinlap.core.counting import counted
-from hinlap.core.errors import EngineError, HinlapError, MissingExtraError, ServiceSetupError
+from hinlap.core.errors import EngineError
 from hinlap.core.messages import Completion, Finish, Prompt, Sampling
-from hinlap.engines.budget import Budget, Prices
+from hinlap.engines.budget import Budget
+from hinlap.engines.connection import (
+    Connection,
+    ServiceAddress,
+    Unanswered,
+    in_parallel,
+    storable,
+)
 from hinlap.engines.tokens import estimate_tokens
 
 if TYPE_CHECKING:
     import openai
 
-LONGEST_WAIT_SECONDS = 120.0
-"""A service that asks for more patience than this is given up."""
 _GIVE_UP_AFTER = 3
 """Requests in a row that fail after all retries: then the service counts as down."""
-_SENT_WITHOUT_ANSWER = ("ReadTimeout", "WriteTimeout", "ReadError", "RemoteProtocolError")
-"""What ends a request that may have reached the service. By name: the package that raises them
-changes with openai's version."""
 _MESSAGE_OVERHEAD_TOKENS = 8
 _TEMPLATE_TOKENS = 64
 """What a chat template may add once (a system message of its own), in the bound on costs."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceAddress:
-    """Where and how to ask. The key is read from the environment when asking, never kept."""
-
-    base_url: str
-    model: str
-    key_env: str
-    prices: Prices
-    concurrency: int = 4
-    timeout_seconds: float = 60.0
-    max_retries: int = 5
 
 
 @dataclass
@@ -95,95 +80,38 @@ class ServiceEngine:
 
     def check_key(self) -> None:
         """Raises ServiceSetupError when the environment variable with the key is not set."""
-        self._key()
+        self._connection.key()
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling
     ) -> Iterator[tuple[int, Completion]]:
-        client = self._client
-        todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for index in range(len(prompts)):
-            todo.put(index)
-        done: queue.SimpleQueue[tuple[int, Completion] | Exception | None] = queue.SimpleQueue()
-        stop = threading.Event()
+        _ = self._connection.client  # opened once, before the threads ask
         failures_in_a_row = [0]
 
-        def work() -> None:
-            try:
-                while not stop.is_set():
-                    index = todo.get_nowait()
-                    completion, down = self._ask(client, prompts[index], sampling)
-                    done.put((index, completion))
-                    failures_in_a_row[0] = failures_in_a_row[0] + 1 if down else 0
-                    if failures_in_a_row[0] >= _GIVE_UP_AFTER:
-                        raise EngineError(
-                            f"{_GIVE_UP_AFTER} requests in a row failed: {completion.error}",
-                            where=self.address.base_url,
-                            hint="run the same command again later; what was answered is kept",
-                        )
-            except queue.Empty:
-                pass
-            except Exception as error:  # handed to the caller's thread, which raises it
-                stop.set()
-                done.put(error)
-            finally:
-                done.put(None)
+        def give_up(answer: tuple[Completion, bool]) -> None:
+            completion, down = answer
+            failures_in_a_row[0] = failures_in_a_row[0] + 1 if down else 0
+            if failures_in_a_row[0] >= _GIVE_UP_AFTER:
+                raise EngineError(
+                    f"{_GIVE_UP_AFTER} requests in a row failed: {completion.error}",
+                    where=self.address.base_url,
+                    hint="run the same command again later; what was answered is kept",
+                )
 
-        workers = min(self.address.concurrency, len(prompts))
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
-        for thread in threads:
-            thread.start()
-        failure: Exception | None = None
-        try:
-            running = workers
-            while running:
-                event = done.get()
-                if event is None:
-                    running -= 1
-                elif isinstance(event, Exception):
-                    failure = failure or event
-                else:
-                    yield event
-        finally:
-            stop.set()  # the caller stopped early: no new requests
-        if failure is not None:
-            raise failure
+        def ask(index: int) -> tuple[Completion, bool]:
+            return self._ask(prompts[index], sampling)
+
+        found = in_parallel(len(prompts), self.address.concurrency, ask, give_up)
+        for index, (completion, _) in found:
+            yield index, completion
 
     def close(self) -> None:
         """Closes its connections, if any were opened."""
-        if "_client" in self.__dict__:
-            self._client.close()
+        self._connection.close()
 
     @functools.cached_property
-    def _client(self) -> openai.OpenAI:
-        try:
-            import openai
-        except ImportError as error:
-            raise MissingExtraError("openai", "service") from error
-        return openai.OpenAI(
-            api_key=self._key(),
-            base_url=self.address.base_url,
-            max_retries=0,
-            timeout=self.address.timeout_seconds,
-        )
-
-    def _key(self) -> str:
-        key = self.environment.get(self.address.key_env, "").strip()
-        if not key:
-            raise ServiceSetupError(
-                f"the environment variable {self.address.key_env} with the service's key is not "
-                "set",
-                where=self.address.base_url,
-                hint=f"export {self.address.key_env}=… (in your shell, not in a file of the app)",
-            )
-        if not (key.isascii() and key.isprintable() and " " not in key):
-            raise ServiceSetupError(
-                f"the key in {self.address.key_env} holds a character that no key has (a space, "
-                "a line end, a letter outside ASCII)",
-                where=self.address.base_url,
-                hint="copy the key again, without quotes or anything around it",
-            )
-        return key
+    def _connection(self) -> Connection:
+        return Connection(self.address, self.budget, self.sleep, self.environment)
 
     def _body(self, prompt: Prompt, sampling: Sampling | None) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -199,111 +127,38 @@ class ServiceEngine:
                 body["stop"] = list(sampling.stop[:4])  # the API takes four
         return body
 
-    def _ask(
-        self, client: openai.OpenAI, prompt: Prompt, sampling: Sampling
-    ) -> tuple[Completion, bool]:
+    def _ask(self, prompt: Prompt, sampling: Sampling) -> tuple[Completion, bool]:
         """One answer, FAILED when retries are used up, and whether the service was down."""
-        import openai
-
         body = self._body(prompt, sampling)
-        worst = self.worst_usd(prompt, sampling)
-        wait = 1.0
-        for attempt in range(self.address.max_retries + 1):
+        estimated_tokens = self.count_tokens(prompt)
+
+        def request(client: openai.OpenAI) -> Completion:
+            began = time.perf_counter()
+            response = client.chat.completions.create(**body)
+            completion = _completion(response, time.perf_counter() - began)
+            return replace(
+                completion,
+                input_tokens=completion.input_tokens or estimated_tokens,
+                error=self._connection.redacted(completion.error),
+            )
+
+        def cost_usd(answer: Completion) -> float:
+            return self.address.prices.cost_usd(
+                answer.input_tokens, answer.output_tokens, answer.cached_input_tokens
+            )
+
+        while True:
             try:
-                completion = self._request(client, body, self.count_tokens(prompt), worst)
-                return _cut_at_stops(completion, sampling.stop), False
-            except openai.APITimeoutError:
-                reason = f"no answer within {self.address.timeout_seconds:g} s"
-                pause = wait
-            except openai.APIConnectionError as error:
-                reason = f"no connection ({error.__cause__ or error})"
-                pause = wait
-            except openai.APIStatusError as error:
-                reason = f"HTTP {error.status_code}: {self._message(error)}"
-                final = self._final_error(error, reason)
-                if final is not None:
-                    raise final from None
-                if "max_completion_tokens" in reason and "max_tokens" in body:
+                completion = self._connection.ask(
+                    request, worst_usd=self.worst_usd(prompt, sampling), cost_usd=cost_usd
+                )
+            except Unanswered as failure:
+                if "max_completion_tokens" in failure.reason and "max_tokens" in body:
                     # newer models of OpenAI refuse the older name that other servers know
                     body["max_completion_tokens"] = body.pop("max_tokens")
                     continue
-                if error.status_code in (400, 413, 422):
-                    return _failed(reason), False
-                pause = _retry_after(error.response.headers.get("retry-after"), wait)
-            except (openai.OpenAIError, ValueError) as error:  # a body that is no such answer
-                return _failed(self._redacted(f"the answer cannot be read: {error}")), False
-            if pause > LONGEST_WAIT_SECONDS:
-                return _failed(f"{reason}; it asks to wait {pause:.0f} s"), True
-            if attempt < self.address.max_retries:
-                self.sleep(pause)
-                wait = min(wait * 2, 30.0)
-        retries = counted(self.address.max_retries, "retry", "retries")
-        return _failed(f"{reason} (after {retries})"), True
-
-    def _request(
-        self, client: openai.OpenAI, body: dict[str, Any], estimated_tokens: int, worst: float
-    ) -> Completion:
-        """One request and its place in the budget: an answer costs its tokens, one that was sent
-        but got no answer counts as ``worst`` (it may be billed), a refused one costs nothing.
-
-        Raises what openai raises, and ValueError for an answer that cannot be read.
-        """
-        import openai
-
-        self.budget.reserve(worst)
-        actual, unanswered = 0.0, False
-        began = time.perf_counter()
-        try:
-            response = client.chat.completions.create(**body)
-            completion = _completion(response, time.perf_counter() - began)
-            completion = replace(
-                completion,
-                input_tokens=completion.input_tokens or estimated_tokens,
-                error=self._redacted(completion.error),
-            )
-            actual = self.address.prices.cost_usd(
-                completion.input_tokens, completion.output_tokens, completion.cached_input_tokens
-            )
-            return completion
-        except openai.APIConnectionError as error:  # a time-out is one, too
-            unanswered = type(error.__cause__).__name__ in _SENT_WITHOUT_ANSWER
-            raise
-        finally:
-            if unanswered:
-                self.budget.settle_unanswered(worst)
-            else:
-                self.budget.settle(worst, actual)
-
-    def _final_error(self, error: openai.APIStatusError, reason: str) -> HinlapError | None:
-        """What no retry mends, as the error to raise; None for what may pass."""
-        if error.status_code in (401, 403):
-            return ServiceSetupError(
-                f"the service refuses the key in {self.address.key_env} ({reason})",
-                where=self.address.base_url,
-                hint="check that key, its project and its rights",
-            )
-        if error.status_code == 404:
-            return ServiceSetupError(
-                f"the service knows no model {self.address.model!r} at this address ({reason})",
-                where=self.address.base_url,
-                hint="check model and base_url in app.yaml",
-            )
-        if error.status_code == 402 or error.code == "insufficient_quota":
-            return ServiceSetupError(
-                f"the account has no credit left ({reason})",
-                where=self.address.base_url,
-                hint="add credit, then run the same command again; answers paid for are kept",
-            )
-        return None
-
-    def _message(self, error: openai.APIStatusError) -> str:
-        body = error.body
-        message = body.get("message") if isinstance(body, dict) else None
-        return self._redacted(str(message or error.response.text or "no message"))[:300]
-
-    def _redacted(self, text: str) -> str:
-        key = self.environment.get(self.address.key_env, "").strip()
-        return _storable(text.replace(key, "•••") if key else text)
+                return _failed(failure.reason), failure.down
+            return _cut_at_stops(completion, sampling.stop), False
 
 
 def _completion(response: Any, seconds: float) -> Completion:
@@ -317,12 +172,12 @@ def _completion(response: Any, seconds: float) -> Completion:
     usage = getattr(response, "usage", None)
     details = getattr(usage, "prompt_tokens_details", None)
     refusal = getattr(message, "refusal", None)
-    text = _storable(content or "")
+    text = storable(content or "")
     finish = Finish.LENGTH if reason == "length" else Finish.STOP
     error = ""
     if refusal or reason == "content_filter":
         finish = Finish.REFUSED
-        error = _storable(str(refusal or "stopped by the service's content filter"))
+        error = storable(str(refusal or "stopped by the service's content filter"))
     input_tokens = _count(usage, "prompt_tokens")
     return Completion(
         text=text,
@@ -339,11 +194,6 @@ def _count(usage: object, field: str) -> int:
     """A token count as the service tells it; 0 where it tells none, or nonsense."""
     value = getattr(usage, field, None)
     return value if isinstance(value, int) and value > 0 else 0
-
-
-def _storable(text: str) -> str:
-    """Half of a surrogate pair (a cut emoji) can be neither stored nor printed."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _cut_at_stops(completion: Completion, stops: Sequence[str]) -> Completion:
@@ -363,18 +213,3 @@ def _failed(reason: str) -> Completion:
         seconds=0.0,
         error=reason,
     )
-
-
-def _retry_after(header: str | None, fallback: float) -> float:
-    """Seconds to wait by a Retry-After header (a number or a date), else ``fallback``."""
-    if not header:
-        return fallback
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    date = email.utils.parsedate_tz(header)
-    try:
-        return fallback if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
-    except (ValueError, OverflowError):  # a year that no calendar has
-        return fallback

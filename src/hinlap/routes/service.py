@@ -10,7 +10,8 @@ from hinlap.app.declaration import ServiceSpec
 from hinlap.core.messages import Engine
 from hinlap.engines.budget import Budget, Prices
 from hinlap.engines.catalogue import EMBEDDED
-from hinlap.engines.service import ServiceAddress, ServiceEngine
+from hinlap.engines.connection import ServiceAddress
+from hinlap.engines.service import ServiceEngine
 from hinlap.engines.stand_in import KEY, stand_in_service
 from hinlap.routes.route import MakePrompt, Route, RouteContext, Traits
 from hinlap.routes.shots import shots_prompt
