@@ -96,9 +96,10 @@ class Continuation:
 class TokenLogprobs:
     """Log-probabilities in nats of a continuation's tokens, one each, in order.
 
-    ranks: how many tokens the model held likelier than each (0: its greedy choice); empty from
-           engines that do not say.
-    cut:   first tokens of the context left out because context and text were over the window.
+    tokens: ids; -1 from engines that do not say them.
+    ranks:  how many tokens the model held likelier than each (0: its greedy choice, -1: one or
+            more, their number unknown); empty from engines that do not say.
+    cut:    first tokens of the context left out because context and text were over the window.
     """
 
     tokens: tuple[int, ...]
@@ -149,11 +150,21 @@ class Engine(Protocol):
         ...
 
 
-@runtime_checkable
-class ScoringEngine(Engine, Protocol):
-    """An engine that can also weigh a given text. Most services cannot: ask by type."""
+class Scorer(Protocol):
+    """Weighs given texts, and may be unable to answer."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
 
     def score(self, pairs: Sequence[Continuation]) -> list[TokenLogprobs]:
         """The log-probabilities of each pair's text, in order. A context over the window is cut
         from the left. Raises ModelError when a text alone does not fit, or is empty."""
         ...
+
+
+@runtime_checkable
+class ScoringEngine(Engine, Scorer, Protocol):
+    """An engine that can also weigh a given text. Most services cannot: ask by type."""

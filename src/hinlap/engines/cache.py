@@ -20,7 +20,7 @@ from hinlap.core.messages import (
     Finish,
     Prompt,
     Sampling,
-    ScoringEngine,
+    Scorer,
 )
 from hinlap.core.progress import Progress
 from hinlap.store.store import Store
@@ -68,7 +68,7 @@ def answer_all(
 
 
 def weigh_all(
-    engine: ScoringEngine,
+    engine: Scorer,
     store: Store,
     pairs: Sequence[Continuation],
     progress: Progress,
@@ -91,6 +91,6 @@ def weigh_all(
     return [known[key] for key in keys]
 
 
-def _weight_key(engine: ScoringEngine, pair: Continuation) -> str:
+def _weight_key(engine: Scorer, pair: Continuation) -> str:
     content = [engine.digest, [asdict(m) for m in pair.context.messages], pair.text]
     return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()

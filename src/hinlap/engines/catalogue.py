@@ -128,9 +128,15 @@ def model_folder(model: str, progress: Progress) -> Path:
     """The folder with a model's configuration, tokenizer and safetensors, fetched if need be.
 
     model: a catalogue name, a Hugging Face id, a folder, or a .gguf file.
-    Raises ModelError naming the model and the remedy: unknown, not reachable, pickled weights
-    only, or larger than this machine's memory.
+    Raises ModelError naming the model and the remedy: unknown, a server's address, not reachable,
+    pickled weights only, or larger than this machine's memory.
     """
+    if is_address(model):
+        raise ModelError(
+            "this needs a model's own weights and tokens, which a server does not give",
+            where=model.rpartition("@")[2],  # no password in a message
+            hint="name a model of this machine: `hinlap models` lists names",
+        )
     path = Path(model).expanduser()
     if model.endswith(".gguf") and path.is_file():
         return converted_gguf(path, progress)
@@ -151,6 +157,11 @@ def model_folder(model: str, progress: Progress) -> Path:
     if entry is not None and not fits(entry):
         raise _too_large(entry.name, entry.memory_bytes)
     return _from_hub(entry.hub_id if entry else model, progress)
+
+
+def is_address(model: str) -> bool:
+    """Whether a model's name is that of one behind a server (`http://host:8000/v1#name`)."""
+    return model.startswith(("http://", "https://"))
 
 
 def converted_gguf(path: Path, progress: Progress) -> Path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hinlap.core.progress import Progress
-from hinlap.engines.catalogue import model_folder
+from hinlap.engines.catalogue import is_address, model_folder
 from hinlap.engines.local import LocalEngine
+from hinlap.engines.service_scoring import ServiceScorer, scorer_at
 
 
 class EnginePool:
@@ -29,3 +30,11 @@ class EnginePool:
                     name, folder, adapter, base=self.local(model), progress=self._progress
                 )
         return self._engines[key]
+
+
+def open_scorer(model: str, progress: Progress) -> LocalEngine | ServiceScorer:
+    """Who weighs texts by ``model``: a server for `http://host:8000/v1#model-name`, else local
+    weights. Raises ModelError for an address without a model's name, and as `model_folder`."""
+    if is_address(model):
+        return scorer_at(model)
+    return LocalEngine(model, model_folder(model, progress), progress=progress)
