@@ -52,6 +52,18 @@ def test_what_cannot_be_compared_exits_with_2(hinlap_here: Run, tmp_path: Path) 
         assert message in ended.stderr
 
 
+def test_what_is_odd_in_a_file_is_told_beside_its_figure(hinlap_here: Run, tmp_path: Path) -> None:
+    a = scores(tmp_path, "a.json", ITEMS)
+    b = scores(tmp_path, "b.json", ITEMS, notes={"empty predictions": 2})
+    ended = hinlap_here("compare-runs", a, b, "--json", tmp_path / "out.json")
+    [odd] = [line for line in ended.stdout.splitlines() if line.endswith("empty predictions: 2")]
+    assert odd.startswith(f"  {b}  ")
+    files = json.loads((tmp_path / "out.json").read_text())["metrics"][0]["files"]
+    assert [file["notes"] for file in files] == [{}, {"empty predictions": 2}]
+    ended = hinlap_here("compare-runs", a, scores(tmp_path, "c.json", ITEMS, notes=[1]))
+    assert "c.json: 'notes' does not count items" in ended.stderr
+
+
 def test_clusters_are_told(hinlap_here: Run, tmp_path: Path) -> None:
     names = [f"k{i // 4}" for i in range(40)]
     a, b = (scores(tmp_path, f"{n}.json", ITEMS, clusters=names) for n in "ab")

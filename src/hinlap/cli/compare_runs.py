@@ -55,8 +55,9 @@ def _print(compared: ComparedRuns, metric: MetricRuns) -> None:
     click.secho(f"{metric.metric} {arrow} · {items}{groups}", bold=True)
     click.echo(f"  {metric.signature}")
     width = max(len(file) for file in compared.files)
-    for file, interval in zip(compared.files, metric.intervals, strict=True):
-        click.echo(f"  {file:<{width}}  {with_interval(interval)}")
+    for file, interval, notes in zip(compared.files, metric.intervals, metric.notes, strict=True):
+        odd = "".join(f"; {what}: {n:,}" for what, n in notes.items())
+        click.echo(f"  {file:<{width}}  {with_interval(interval)}{odd}")
     for pair in metric.pairs:
         click.echo(_sentence(pair, corrected=len(metric.pairs) > 1))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,14 @@ class RunPair:
 
 @dataclass(frozen=True)
 class MetricRuns:
-    """One metric: its interval in each file, in their order, and the pairs."""
+    """One metric: its interval in each file, in their order, what is odd there (how many items of
+    which kind), and the pairs."""
 
     metric: str
     signature: str
     higher_is_better: bool
     intervals: Sequence[Interval]
+    notes: Sequence[Mapping[str, int]]
     pairs: Sequence[RunPair]
 
 
@@ -95,8 +97,16 @@ class ComparedRuns:
                     "signature": each.signature,
                     "higher_is_better": each.higher_is_better,
                     "files": [
-                        {"file": file, "value": i.value, "low": i.low, "high": i.high}
-                        for file, i in zip(self.files, each.intervals, strict=True)
+                        {
+                            "file": file,
+                            "value": i.value,
+                            "low": i.low,
+                            "high": i.high,
+                            "notes": dict(notes),
+                        }
+                        for file, i, notes in zip(
+                            self.files, each.intervals, each.notes, strict=True
+                        )
                     ],
                     "pairs": [pair.as_json() for pair in each.pairs],
                 }
@@ -160,7 +170,8 @@ def _compare(
             needed = max(needed, paired.n + 1)
         detectable = smallest_detectable(paired, len(known))
         pairs.append(RunPair(files[a], files[b], paired, p, stands, needed, detectable))
-    return MetricRuns(name, rows[0].signature, better, intervals, pairs)
+    notes = [scores.notes for scores in rows]
+    return MetricRuns(name, rows[0].signature, better, intervals, notes, pairs)
 
 
 def _check_metrics(first: MetricFile, other: MetricFile) -> None:

@@ -203,6 +203,10 @@ def _scores(part: Any, where: str) -> Scores:
         rows = _rows(part["stats"], len(items), where)
         scores = Scores(name, signature, rows, reduce, tuple(values), better, share)
     _check_value(scores, part.get("value"), where)
+    notes = part.get("notes", {})
+    if not isinstance(notes, dict) or not all(map(_number, notes.values())):
+        raise InputError("'notes' does not count items", where=where, hint=_HINT)
+    scores.notes.update(notes)
     return scores
 
 
