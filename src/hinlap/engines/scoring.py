@@ -15,7 +15,7 @@ from hinlap.engines.weights import Adapter, OutOfMemoryError, Weights
 
 MOST_TOKENS = 1024
 """New tokens of one forward at the most."""
-GOOD_TOKENS = 512
+GOOD_TOKENS = 768
 """From here on a bigger forward gains nothing."""
 _LEAST_TOKENS = 16
 _SMALL_TOKENS = 128
