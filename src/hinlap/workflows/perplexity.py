@@ -31,9 +31,10 @@ def measure_perplexity(
     """`foresight` of a model on a file: one running text, or with ``field`` a JSONL of texts.
 
     A text longer than ``window`` tokens (the model's own by default) is weighed in windows that
-    move on by ``stride`` tokens (a window by default: no overlap); each token is weighed once, in
-    the first window that holds it, with what stands before it there. The first token of a text
-    follows the model's beginning-of-text token where it has one; else it is not weighed.
+    move on by ``stride`` tokens (a window by default: no overlap); no token is weighed
+    twice, each in the first window that holds it, with what stands before it there. A token that
+    opens its first window is not weighed: with stride = window one a window. The first token of a
+    text follows the model's beginning-of-text token where it has one; else it is not weighed.
     Items are windows of a running text, or the rows of a JSONL. Bytes and words count the whole
     text, shared among its windows by tokens.
 
