@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "text"]
+"""text: no message but raw text, to be continued as it stands (see `raw_prompt`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,17 @@ class Prompt:
     """A conversation to be continued. How it becomes tokens is the engine's matter."""
 
     messages: tuple[Message, ...]
+
+    @property
+    def raw(self) -> bool:
+        """Whether it is text to be continued as it stands, past any chat template."""
+        return len(self.messages) == 1 and self.messages[0].role == "text"
+
+
+def raw_prompt(text: str) -> Prompt:
+    """Text that a local model continues as it stands; a service is sent it as a user's message.
+    "" is the beginning of a text."""
+    return Prompt((Message("text", text),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +80,8 @@ class Completion:
     batch_size:          how many answers that call made at once; only 1 is a latency.
     cached_input_tokens: the part of ``input_tokens`` a service billed at its cached price.
     error:               one sentence, when ``finish`` is FAILED or REFUSED.
-    logprobs:            nats of the text's tokens under the model itself, from local engines when
-                         the answer is made; not kept in the cache.
+    logprobs:            nats of the tokens made under the model itself, a stop string's included,
+                         from local engines when the answer is made; not kept in the cache.
     """
 
     text: str

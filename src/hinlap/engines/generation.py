@@ -15,7 +15,12 @@ from hinlap.core.messages import Sampling
 from hinlap.engines.decoding import Chooser, Constraint, End, Ending
 from hinlap.engines.prefix_tree import Node, prefix_tree
 from hinlap.engines.tree_attention import Keep, KeysValues, Layout, Own, Rows, Stored
-from hinlap.engines.weights import Adapter, OutOfMemoryError, Weights
+from hinlap.engines.weights import (
+    Adapter,
+    OutOfMemoryError,
+    Weights,
+    telling_out_of_memory,
+)
 
 MOST_ROWS = {"cpu": 32, "cuda": 256}
 """Rows that run at once. On CPUs products are at the processor's limit from about here."""
@@ -204,6 +209,7 @@ class Batch:
             free = torch.cuda.mem_get_info()[0]
         fitting = int(min(_MEMORY_SHARE * free, _MOST_MEMORY) // row_bytes)
         rows = max(1, min(self._most_rows, len(self._waiting), fitting))
+        self._tried = rows
         make = self._weights.zeros  # what is masked still takes part, times 0: it must be a number
         return Rows(
             [make(rows, capacity, heads, k) for heads, k, _ in shapes],
@@ -300,9 +306,9 @@ class Batch:
 
     def _choose(self, rows: list[_Row], logits: torch.Tensor) -> Iterator[tuple[int, Generated]]:
         """Each row's next token from its (rows, V) logits; rows that are done leave."""
-        tokens, logprobs = Chooser.choose_all(
-            [row.chooser for row in rows], logits, self._weights.name
-        )
+        name = self._weights.name
+        with telling_out_of_memory(name):
+            tokens, logprobs = Chooser.choose_all([row.chooser for row in rows], logits, name)
         done: list[_Row] = []
         for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
             row.new.append(token)

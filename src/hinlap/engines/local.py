@@ -94,7 +94,7 @@ class LocalEngine:
 
     def render(self, prompt: Prompt) -> str:
         tokenizer = self._tokenizer
-        if tokenizer.chat_template:
+        if tokenizer.chat_template and not prompt.raw:
             messages = [asdict(message) for message in prompt.messages]
             return str(
                 tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -102,18 +102,23 @@ class LocalEngine:
         return render_plain(prompt)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        return len(self.encode(self.render(prompt)))
+        return len(self.encode_prompt(prompt))
+
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt as the model sees it."""
+        if prompt.raw:
+            return self._encode_all([prompt.messages[0].content], special=True)[0]
+        return self.encode(self.render(prompt))
 
     def encode(self, rendered: str) -> list[int]:
-        """Token ids of a rendered prompt. A chat template writes its own special tokens."""
-        return self._encode_all([rendered])[0]
+        """Token ids of rendered messages. A chat template writes its own special tokens."""
+        return self._encode_all([rendered], special=not self._tokenizer.chat_template)[0]
 
-    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+    def _encode_all(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         if not texts:
             return []
-        special = not self._tokenizer.chat_template
         # verbose off: a prompt over the window is counted and refused later, not warned about
-        encoded = self._tokenizer(texts, add_special_tokens=special, verbose=False)
+        encoded = self._tokenizer(list(texts), add_special_tokens=special, verbose=False)
         return [list(ids) for ids in encoded["input_ids"]]
 
     @property
@@ -124,8 +129,7 @@ class LocalEngine:
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of running texts, without any special token."""
-        encoded = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)
-        return [list(ids) for ids in encoded["input_ids"]]
+        return self._encode_all(texts, special=False)
 
     def encode_answer(self, answer: str) -> list[int]:
         """Token ids of a whole answer as training needs it: the text, then the ending token."""
@@ -154,7 +158,7 @@ class LocalEngine:
     ) -> Iterator[tuple[int, Completion]]:
         """As `generate`, each prompt with a sampling of its own (several draws of one prompt,
         say: they share all of it). Log-probabilities come with each answer."""
-        encoded = [self.encode(self.render(prompt)) for prompt, _ in requests]
+        encoded = [self.encode_prompt(prompt) for prompt, _ in requests]
         fitting = []
         for index, ids in enumerate(encoded):
             wanted = requests[index][1].max_tokens
@@ -193,23 +197,36 @@ class LocalEngine:
 
     def score(self, pairs: Sequence[Continuation]) -> list[TokenLogprobs]:
         """Whatever pairs share (a preamble, a question before its choices) is computed once."""
-        return self.score_texts([(self.render(pair.context), pair.text) for pair in pairs])
+        plain = not self._tokenizer.chat_template
+        return self._score(
+            [(self.render(p.context), p.text) for p in pairs],
+            [plain or p.context.raw for p in pairs],
+        )
 
     def score_texts(self, pairs: Sequence[tuple[str, str]]) -> list[TokenLogprobs]:
-        """Each (context, continuation) as text, the context as the model shall see it. Raises
-        ModelError when either is empty. Memory does not grow with their number: a thousand are
-        held as tokens at a time (a preamble of all is then computed once a thousand)."""
+        """Each (context, continuation) as raw text. An empty context is the beginning of a text:
+        its beginning token, or the ending token where the model has none. Raises ModelError for
+        an empty continuation. Memory does not grow with their number: a thousand are held as
+        tokens at a time (a preamble of all is then computed once a thousand)."""
+        return self._score(pairs, [True] * len(pairs))
+
+    def _score(
+        self, pairs: Sequence[tuple[str, str]], special: Sequence[bool]
+    ) -> list[TokenLogprobs]:
         weighed: list[TokenLogprobs] = []
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-            part = pairs[start : start + _PAIRS_AT_ONCE]
-            weighed += self.score_tokens(self.encode_pairs(part))
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            weighed += self.score_tokens(self.encode_pairs(pairs[part], special[part]))
         return weighed
 
-    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+    def encode_pairs(
+        self, pairs: Sequence[tuple[str, str]], special: Sequence[bool]
+    ) -> list[tuple[list[int], list[int]]]:
         """Tokens of each context and its continuation, encoded together so that a token that
         spans the border belongs to the continuation, as do spaces at the context's end.
 
-        Peer: lm-evaluation-harness (its `_encode_pair`).
+        special: whether the tokenizer adds its special tokens (not where a template wrote them).
+        Peer: lm-evaluation-harness (its `_encode_pair` and `prefix_token_id`).
         """
         bare = []
         for context, text in pairs:
@@ -217,16 +234,26 @@ class LocalEngine:
                 raise ModelError("an empty text cannot be weighed", where=self._name)
             kept = context.rstrip(" ")
             bare.append((kept, context[len(kept) :] + text))
-        contexts = list(dict.fromkeys(context for context, _ in bare))
-        known = dict(zip(contexts, self._encode_all(contexts), strict=True))
-        wholes = self._encode_all([context + text for context, text in bare])
-        split = []
-        for (context, _), whole in zip(bare, wholes, strict=True):
-            border = len(known[context])
-            if not border:
-                raise ModelError("an empty context cannot be continued", where=self._name)
-            split.append((whole[:border], whole[border:]))
+        split: list[tuple[list[int], list[int]]] = [([], [])] * len(pairs)
+        for adds in (False, True):
+            places = [place for place, added in enumerate(special) if added is adds]
+            contexts = list(dict.fromkeys(bare[place][0] for place in places))
+            known = dict(zip(contexts, self._encode_all(contexts, special=adds), strict=True))
+            texts = [context + text for context, text in (bare[place] for place in places)]
+            wholes = self._encode_all(texts, special=adds)
+            for place, whole in zip(places, wholes, strict=True):
+                border = len(known[bare[place][0]])
+                if not border:
+                    whole, border = [self._first_id, *whole], 1
+                split[place] = (whole[:border], whole[border:])
         return split
+
+    @property
+    def _first_id(self) -> int:
+        """What stands for the beginning where nothing was said yet."""
+        tokenizer = self._tokenizer
+        found = tokenizer.bos_token_id
+        return int(tokenizer.eos_token_id if found is None else found)
 
     def score_tokens(
         self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]

@@ -12,7 +12,7 @@ import torch
 from hinlap.engines.decoding import Chooser, End, Ending, not_numbers
 from hinlap.engines.generation import Generated, Request
 from hinlap.engines.scoring import Weighed, ranks_of
-from hinlap.engines.weights import OutOfMemoryError, Weights, is_out_of_memory
+from hinlap.engines.weights import Weights, telling_out_of_memory
 
 
 def generate_plainly(
@@ -35,13 +35,8 @@ def _generate_one(weights: Weights, request: Request, ending: Ending) -> Generat
     ids = torch.tensor([request.ids], device=weights.device)
     ended = None
     while ended is None:
-        try:
-            with torch.inference_mode():
-                out = weights.model(input_ids=ids, use_cache=True, **state)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(weights.name) from error
-            raise
+        with telling_out_of_memory(weights.name), torch.inference_mode():
+            out = weights.model(input_ids=ids, use_cache=True, **state)
         state = _state(out)
         (token,), (logprob,) = Chooser.choose_all([chooser], out.logits[:, -1], weights.name)
         new.append(token)
@@ -69,13 +64,8 @@ def weigh_plainly(
     results = []
     for context, text in pairs:
         ids = torch.tensor([[*context, *text][:-1]], device=weights.device)
-        try:
-            with torch.inference_mode():
-                logits = weights.model(input_ids=ids, use_cache=False).logits[0]
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(weights.name) from error
-            raise
+        with telling_out_of_memory(weights.name), torch.inference_mode():
+            logits = weights.model(input_ids=ids, use_cache=False).logits[0]
         logits = logits[len(context) - 1 :].float()  # (T, V)
         targets = torch.tensor(text, device=weights.device)
         chosen = logits.gather(1, targets[:, None])[:, 0]

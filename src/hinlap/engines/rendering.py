@@ -12,6 +12,8 @@ def render_plain(prompt: Prompt) -> str:
     A base model continues text: roles would be noise to it, and solved examples speak for
     themselves.
     """
+    if prompt.raw:
+        return prompt.messages[0].content
     text = ""
     for message in prompt.messages:
         if text:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hinlap.core.errors import EngineError
@@ -116,7 +116,10 @@ class ServiceEngine:
     def _body(self, prompt: Prompt, sampling: Sampling | None) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.address.model,
-            "messages": [asdict(message) for message in prompt.messages],
+            "messages": [
+                {"role": "user" if m.role == "text" else m.role, "content": m.content}
+                for m in prompt.messages
+            ],
         }
         if sampling is not None:
             body["max_tokens"] = sampling.max_tokens

@@ -81,7 +81,8 @@ class Weights:
         return int(self.model.dtype.itemsize)
 
     def zeros(self, *shape: int) -> torch.Tensor:
-        return torch.zeros(shape, dtype=self.model.dtype, device=self.device)
+        with telling_out_of_memory(self.name):
+            return torch.zeros(shape, dtype=self.model.dtype, device=self.device)
 
     def forward(
         self,
@@ -98,17 +99,18 @@ class Weights:
         tokens = torch.as_tensor(ids, dtype=torch.long, device=self.device)[None]
         self._ranges = list(ranges)
         try:
-            with torch.inference_mode(), layout, _products(tokens.shape[1], self.device):
+            with (
+                telling_out_of_memory(self.name),
+                torch.inference_mode(),
+                layout,
+                _products(tokens.shape[1], self.device),
+            ):
                 logits: torch.Tensor = self.model(
                     input_ids=tokens,
                     position_ids=layout.positions[None],
                     use_cache=False,
                     logits_to_keep=read,
                 ).logits[0]
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise OutOfMemoryError(self.name) from error
         finally:
             self._ranges = []
         return logits
@@ -263,7 +265,18 @@ class OutOfMemoryError(EngineError):
         )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+@contextlib.contextmanager
+def telling_out_of_memory(name: str) -> Iterator[None]:
+    """torch's ways of saying that memory ran out, as OutOfMemoryError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(name) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
     """CUDA says so by type, CPUs by the allocator's words in a RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         "can't allocate memory" in str(error) or "not enough memory" in str(error)
