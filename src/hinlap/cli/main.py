@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "Measure every route on the same items, and pick one.",
     "metrics": "Score a file of outputs by BLEU, chrF, TER, ROUGE, SQuAD, perplexity ...",
     "compare-runs": "Say whether one system's scores are better than another's.",
+    "bench": "Measure a model by published benchmarks.",
     "news": "Gather news articles from feeds, pages, NewsAPI or files.",
     "models": "List the models known by name, or fetch one.",
     "schema": "Print the JSON schema of app.yaml, for editors.",

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from hinlap.core.counting import counted
 from hinlap.core.messages import (
     Completion,
     Continuation,
@@ -55,15 +57,16 @@ def answer_all(
     for key, prompt in zip(keys, prompts, strict=True):
         if key not in known:
             missing.setdefault(key, prompt)
-    alone = [key for key in dict.fromkeys(keys[:one_at_a_time]) if key in missing]
-    together = [key for key in missing if key not in set(alone)]
+    times = Counter(keys)
+    alone = {key: None for key in keys[:one_at_a_time] if key in missing}
+    together = [key for key in missing if key not in alone]
     for group in [[key] for key in alone] + ([together] if together else []):
         for index, completion in engine.generate([missing[key] for key in group], sampling):
             key = group[index]
             if completion.finish is not Finish.FAILED:
                 store.keep_answers(engine.name, [(key, completion)])
             known[key] = completion
-            progress.advance(keys.count(key))
+            progress.advance(times[key])
     return [known[key] for key in keys]
 
 
@@ -73,14 +76,19 @@ def weigh_all(
     pairs: Sequence[Continuation],
     progress: Progress,
     *,
-    group: int = 40,
+    group: int = 256,
 ) -> list[tuple[float, int]]:
-    """(log-likelihood in nats, tokens) of each pair's text given its prompt, in order."""
+    """(log-likelihood in nats, tokens) of each pair's text given its prompt, in order.
+
+    group: pairs between two writes; what they share is computed once. Contexts that were cut to
+    fit the window are counted and said.
+    """
     keys = [_weight_key(engine, pair) for pair in pairs]
     known = store.weights(keys)
     todo = {k: p for k, p in zip(keys, pairs, strict=True) if k not in known}
     progress.advance(len(keys) - len(todo))
     names = list(todo)
+    cut = 0
     for start in range(0, len(names), group):
         part = names[start : start + group]
         scored = engine.score([todo[key] for key in part])
@@ -88,6 +96,12 @@ def weigh_all(
         store.keep_weights(rows)
         known.update({key: (logprob, tokens) for key, logprob, tokens in rows})
         progress.advance(len(part))
+        cut += sum(s.cut > 0 for s in scored)
+    if cut:
+        progress.say(
+            f"{engine.name}: {counted(cut, 'context')} of {len(names):,} longer than the window, "
+            "cut from the left"
+        )
     return [known[key] for key in keys]
 
 

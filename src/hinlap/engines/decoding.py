@@ -68,7 +68,11 @@ class JsonConstraint:
         scores[n:] = float("-inf")  # padding of the vocabulary is no token
 
     def accept(self, token: int) -> None:
-        self._matcher.consume_token(token)
+        if not self._matcher.consume_token(token):
+            raise EngineError(
+                f"the answer left its JSON schema: {self._matcher.get_error()}",
+                hint="this is a fault of ours or of llguidance: please report the schema",
+            )
 
     @property
     def complete(self) -> bool:

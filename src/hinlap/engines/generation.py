@@ -100,7 +100,7 @@ class Batch:
         self._ending = ending
         self._waiting = deque(self._in_tree_order())
         self._active: list[_Row] = []
-        self._stored: dict[Node, KeysValues] = {}
+        self._stored: dict[Node, list[KeysValues]] = {}
         self._users: dict[Node, int] = {}
         for _, path in self._waiting:
             for node in path:
@@ -241,7 +241,9 @@ class Batch:
         layout = Layout(
             torch.tensor(positions, device=device),
             own=own,
-            stored=[Stored(_joined(s, device), self._stored[n]) for n, s in spans.items()],
+            stored=[
+                Stored(_joined(s, device), kv) for n, s in spans.items() for kv in self._stored[n]
+            ],
             keep=keep,
         )
         last = torch.tensor([part.span.stop - 1 for part in own], device=device)
@@ -249,24 +251,27 @@ class Batch:
 
     def _store_path(self, row: _Row) -> None:
         """The shared beginning of a row, each node of it computed once."""
+        device = self._weights.device
+        above: list[KeysValues] = []
         for depth, node in enumerate(row.path):
-            if node in self._stored:
-                continue
-            start = row.path[depth - 1].stop if depth else 0
-            above = [self._stored[n] for n in row.path[:depth]]
-            ids = row.request.ids[start : node.stop]
-            kv = KeysValues(start, len(ids))
-            span = slice(0, len(ids))
-            device = self._weights.device
-            layout = Layout(
-                torch.arange(start, node.stop, device=device),
-                own=[Own(span)],
-                stored=[Stored(span, k) for k in above],
-                keep=[Keep(span, kv)],
-            )
-            ranges = [(span, row.request.adapter)] if row.request.adapter else []
-            self._weights.forward(ids, layout, torch.tensor([0], device=device), ranges)
-            self._stored[node] = kv
+            if node not in self._stored:
+                made: list[KeysValues] = []
+                first = row.path[depth - 1].stop if depth else 0
+                for start in range(first, node.stop, _PREFILL_TOKENS):
+                    ids = row.request.ids[start : min(start + _PREFILL_TOKENS, node.stop)]
+                    kv = KeysValues(start, len(ids))
+                    span = slice(0, len(ids))
+                    layout = Layout(
+                        torch.arange(start, start + len(ids), device=device),
+                        own=[Own(span)],
+                        stored=[Stored(span, k) for k in (*above, *made)],
+                        keep=[Keep(span, kv)],
+                    )
+                    ranges = [(span, row.request.adapter)] if row.request.adapter else []
+                    self._weights.forward(ids, layout, torch.tensor([0], device=device), ranges)
+                    made.append(kv)
+                self._stored[node] = made
+            above += self._stored[node]
 
     def _step(self) -> Iterator[tuple[int, Generated]]:
         """One new token for every active row."""
@@ -295,8 +300,9 @@ class Batch:
             torch.tensor(positions, device=device),
             rows=rows,
             stored=[
-                Stored(_joined([slice(p, p + 1) for p in places], device), self._stored[node])
+                Stored(_joined([slice(p, p + 1) for p in places], device), kv)
                 for node, places in users.items()
+                for kv in self._stored[node]
             ],
         )
         ids = [row.new[-1] for row in active]
@@ -367,10 +373,14 @@ class Batch:
 
 
 def _extended(path: list[Node], node: Node) -> list[Node]:
-    """The stored path below ``path`` when ``node`` is reached: a node is worth storing when
-    several requests share it and it is not short (shorter ones go into the next below)."""
+    """The stored path below ``path`` when ``node`` is reached.
+
+    A node is worth storing when several requests share it and it is not short (shorter ones go
+    into the next below), or when it is too long for one forward: it is computed piece by piece.
+    """
     start = path[-1].stop if path else 0
-    if node.requests < 2 or node.stop - start < _SHORTEST_SHARED:
+    long = node.stop - start > _PREFILL_TOKENS
+    if not long and (node.requests < 2 or node.stop - start < _SHORTEST_SHARED):
         return path
     return [*path, node]
 

@@ -87,9 +87,10 @@ class LocalEngine:
     def context_length(self) -> int:
         """Tokens of prompt and answer together that the model takes."""
         config = json.loads((self._folder / "config.json").read_text())
-        for field in ("max_position_embeddings", "n_positions", "max_sequence_length"):
-            if isinstance(config.get(field), int):
-                return int(config[field])
+        for place in (config, config.get("text_config") or {}):
+            for field in ("max_position_embeddings", "n_positions", "max_sequence_length"):
+                if isinstance(place.get(field), int):
+                    return int(place[field])
         return 2048
 
     def render(self, prompt: Prompt) -> str:
@@ -197,10 +198,8 @@ class LocalEngine:
 
     def score(self, pairs: Sequence[Continuation]) -> list[TokenLogprobs]:
         """Whatever pairs share (a preamble, a question before its choices) is computed once."""
-        plain = not self._tokenizer.chat_template
         return self._score(
-            [(self.render(p.context), p.text) for p in pairs],
-            [plain or p.context.raw for p in pairs],
+            [(self.render(p.context), p.text) for p in pairs], [p.context.raw for p in pairs]
         )
 
     def score_texts(self, pairs: Sequence[tuple[str, str]]) -> list[TokenLogprobs]:
@@ -210,39 +209,41 @@ class LocalEngine:
         tokens at a time (a preamble of all is then computed once a thousand)."""
         return self._score(pairs, [True] * len(pairs))
 
-    def _score(
-        self, pairs: Sequence[tuple[str, str]], special: Sequence[bool]
-    ) -> list[TokenLogprobs]:
+    def _score(self, pairs: Sequence[tuple[str, str]], raw: Sequence[bool]) -> list[TokenLogprobs]:
         weighed: list[TokenLogprobs] = []
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
-            weighed += self.score_tokens(self.encode_pairs(pairs[part], special[part]))
+            weighed += self.score_tokens(self.encode_pairs(pairs[part], raw[part]))
         return weighed
 
     def encode_pairs(
-        self, pairs: Sequence[tuple[str, str]], special: Sequence[bool]
+        self, pairs: Sequence[tuple[str, str]], raw: Sequence[bool]
     ) -> list[tuple[list[int], list[int]]]:
-        """Tokens of each context and its continuation, encoded together so that a token that
-        spans the border belongs to the continuation, as do spaces at the context's end.
+        """Tokens of each context and its continuation, encoded together; a token that spans the
+        border belongs to the continuation, as does white space at a raw context's end, and
+        spaces at any.
 
-        special: whether the tokenizer adds its special tokens (not where a template wrote them).
-        Peer: lm-evaluation-harness (its `_encode_pair` and `prefix_token_id`).
+        raw: whether a context is raw text, or rendered messages.
+        Peer: lm-evaluation-harness (its `_encode_pair` and `prefix_token_id`), but for a token
+        over the border, which it does not weigh.
         """
         bare = []
-        for context, text in pairs:
+        for (context, text), as_is in zip(pairs, raw, strict=True):
             if not text.strip():
                 raise ModelError("an empty text cannot be weighed", where=self._name)
-            kept = context.rstrip(" ")
+            # a template's or a message's last line end is not the text's to move
+            kept = context.rstrip() if as_is else context.rstrip(" ")
             bare.append((kept, context[len(kept) :] + text))
+        plain = not self._tokenizer.chat_template
         split: list[tuple[list[int], list[int]]] = [([], [])] * len(pairs)
         for adds in (False, True):
-            places = [place for place, added in enumerate(special) if added is adds]
+            places = [i for i in range(len(pairs)) if (plain or raw[i]) is adds]
             contexts = list(dict.fromkeys(bare[place][0] for place in places))
             known = dict(zip(contexts, self._encode_all(contexts, special=adds), strict=True))
             texts = [context + text for context, text in (bare[place] for place in places)]
             wholes = self._encode_all(texts, special=adds)
             for place, whole in zip(places, wholes, strict=True):
-                border = len(known[bare[place][0]])
+                border = _common_prefix(known[bare[place][0]], whole)
                 if not border:
                     whole, border = [self._first_id, *whole], 1
                 split[place] = (whole[:border], whole[border:])
@@ -253,7 +254,12 @@ class LocalEngine:
         """What stands for the beginning where nothing was said yet."""
         tokenizer = self._tokenizer
         found = tokenizer.bos_token_id
-        return int(tokenizer.eos_token_id if found is None else found)
+        found = tokenizer.eos_token_id if found is None else found
+        if found is None:
+            raise ModelError(
+                "its tokenizer knows no token for the beginning of a text", where=self._name
+            )
+        return int(found)
 
     def score_tokens(
         self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
@@ -307,11 +313,15 @@ class LocalEngine:
     def _constraint(self, sampling: Sampling, eos: list[int]) -> Callable[[], Any] | None:
         if not sampling.json_schema:
             return None
+        return self._schema(sampling.json_schema, tuple(eos))
+
+    @functools.cache  # noqa: B019  engines live as long as the process
+    def _schema(self, schema: str, eos: tuple[int, ...]) -> Callable[[], Any]:
         from hinlap.engines.decoding import JsonConstraint
 
-        tokenizer, schema = self._constraint_tokenizer(tuple(eos)), sampling.json_schema
-        JsonConstraint(tokenizer, schema)  # a schema that cannot be followed is told now
-        return functools.partial(JsonConstraint, tokenizer, schema)
+        make = functools.partial(JsonConstraint, self._constraint_tokenizer(eos), schema)
+        make()  # a schema that cannot be followed is told now
+        return make
 
     @functools.cache  # noqa: B019  engines live as long as the process
     def _constraint_tokenizer(self, eos: tuple[int, ...]) -> Any:
@@ -361,7 +371,16 @@ class LocalEngine:
             return self._weights, adapter
         from hinlap.engines.weights import Weights
 
+        self._progress.say(
+            f"{self._name}: the adapter is merged into a copy of the model, since it is more than "
+            "plain LoRA or the model answers one request at a time"
+        )
         return Weights(self._name, self._folder, self._dtype, merge=folder), None
+
+
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -11,7 +11,7 @@ import torch
 
 from hinlap.engines.decoding import Chooser, End, Ending, not_numbers
 from hinlap.engines.generation import Generated, Request
-from hinlap.engines.scoring import Weighed, ranks_of
+from hinlap.engines.scoring import Weighed, log_sums, ranks_of
 from hinlap.engines.weights import Weights, telling_out_of_memory
 
 
@@ -69,7 +69,7 @@ def weigh_plainly(
         logits = logits[len(context) - 1 :].float()  # (T, V)
         targets = torch.tensor(text, device=weights.device)
         chosen = logits.gather(1, targets[:, None])[:, 0]
-        values = chosen - logits.logsumexp(-1)
+        values = chosen - log_sums(logits)
         if not bool(torch.isfinite(values).all()):
             raise not_numbers(weights.name)
         rows = torch.arange(len(text), device=weights.device)

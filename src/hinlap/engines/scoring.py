@@ -11,12 +11,13 @@ import torch
 from hinlap.engines.decoding import not_numbers
 from hinlap.engines.prefix_tree import Node, Tokens, prefix_tree
 from hinlap.engines.tree_attention import Inside, Keep, KeysValues, Layout, Own, Stored
-from hinlap.engines.weights import Adapter, OutOfMemoryError, Weights
+from hinlap.engines.weights import Adapter, OutOfMemoryError, Weights, telling_out_of_memory
 
 MOST_TOKENS = 1024
 """New tokens of one forward at the most."""
 GOOD_TOKENS = 768
 """From here on a bigger forward gains nothing."""
+_MOST_LOGITS_BYTES = 2**28
 _LEAST_TOKENS = 16
 _SMALL_TOKENS = 128
 """Branches up to here share one block with a tree mask; longer ones get parts of their own."""
@@ -82,7 +83,8 @@ class _Scorer:
     ) -> None:
         self._weights = weights
         self._adapter = adapter
-        self._most = most_tokens
+        # all of a forward's tokens may be read: their logits must have room, too
+        self._most = min(most_tokens, max(64, _MOST_LOGITS_BYTES // (4 * weights.vocabulary)))
         self._logprobs = [np.full(len(text), np.nan) for _, text in pairs]
         self._ranks = [np.zeros(len(text), np.int64) for _, text in pairs]
         sequences = [np.asarray([*c, *t][:-1], np.int64) for c, t in pairs]
@@ -165,7 +167,7 @@ class _Scorer:
         OutOfMemoryError is handled, which goes on where nothing smaller is worth trying."""
         if size <= _LEAST_TOKENS:
             raise
-        self._most = max(_LEAST_TOKENS, size // 2)
+        self._most = min(self._most, max(_LEAST_TOKENS, size // 2))
 
     def _add_run(self, forward: _Forward, node: Node, start: int, stop: int) -> slice:
         """Tokens ``start`` to ``stop`` of a node, with what is to be read there."""
@@ -240,19 +242,24 @@ class _Scorer:
         logits = self._weights.forward(ids, layout, read, ranges)
         if not forward.reads:
             return
-        with torch.inference_mode():
+        with torch.inference_mode(), telling_out_of_memory(self._weights.name):
             row_of = {place: row for row, place in enumerate(places)}
             rows = torch.tensor([row_of[place] for place, _ in forward.reads], device=device)
             targets = torch.tensor([r.target for _, r in forward.reads], device=device)
-            sums = logits.float().logsumexp(-1)  # (M,)
             chosen = logits[rows, targets].float()
-            values = (chosen - sums[rows]).cpu().numpy()
+            values = (chosen - log_sums(logits)[rows]).cpu().numpy()
             ranks = ranks_of(logits, rows, chosen)
         if not np.isfinite(values).all():
             raise not_numbers(self._weights.name)
         for (_, asked), value, rank in zip(forward.reads, values, ranks, strict=True):
             self._logprobs[asked.sequence][asked.place] = value
             self._ranks[asked.sequence][asked.place] = rank
+
+
+def log_sums(logits: torch.Tensor) -> torch.Tensor:
+    """(M,) log-sum-exp of (M, V) logits; a slice at a time, to save memory."""
+    starts = range(0, len(logits), 64)
+    return torch.cat([logits[start : start + 64].float().logsumexp(-1) for start in starts])
 
 
 def ranks_of(logits: torch.Tensor, rows: torch.Tensor, chosen: torch.Tensor) -> list[int]:

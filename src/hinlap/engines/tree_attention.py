@@ -228,7 +228,8 @@ def _attend_plainly(
             mask = torch.ones(n, m, dtype=torch.bool, device=q.device).tril()
         scores.masked_fill_(~mask, float("-inf"))
     lse = scores.logsumexp(-1)  # (groups, G, n)
-    weights = (scores - lse.unsqueeze(-1)).exp_().nan_to_num_(0.0)
+    blind = (lse == float("-inf")).unsqueeze(-1)  # what is no number must stay none
+    weights = (scores - lse.unsqueeze(-1)).exp_().masked_fill_(blind, 0.0)
     out = torch.bmm(weights.view(groups, -1, m).to(v.dtype), v)
     return out.view(heads, n, -1).transpose(0, 1), lse.view(heads, n).transpose(0, 1)
 

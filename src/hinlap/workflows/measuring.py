@@ -201,7 +201,7 @@ def _measure_solvable(
     known = sorted({pair.text for pair in pairs})
     asked = [*pairs, *(Continuation(without, headline) for headline in known)]
     weigher.progress.start(weigher.stage, len(asked))
-    weights = weigh_all(weigher.engine, weigher.store, asked, weigher.progress, group=candidates)
+    weights = weigh_all(weigher.engine, weigher.store, asked, weigher.progress)
     weigher.progress.finish()
     alone = {h: logprob for h, (logprob, _) in zip(known, weights[len(pairs) :], strict=True)}
     gains = [logprob - alone[pair.text] for pair, (logprob, _) in zip(pairs, weights, strict=False)]

@@ -1,0 +1,1 @@
+"""Published benchmarks: one a file, with its definition, source, licence and peer."""
