@@ -295,7 +295,10 @@ def test_japanese_and_korean_are_cut_by_mecab_or_into_characters(text: str, lang
         bleu([text], [[text]], tokenize=f"{language}-mecab")
     except MissingExtraError:
         assert "tok:char" in scores.signature
+        note = f"items cut into characters, as {language}-mecab is not installed"
+        assert scores.notes == {note: 1}
     else:
+        assert scores.notes == {}
         assert f"tok:{language}-mecab" in scores.signature
 
 

@@ -41,7 +41,7 @@ def score(tmp_path: Path) -> Score:
     ("predictions", "references", "message"),
     [
         ("[1]", GOOD, "p.json: it holds a list"),
-        ('{"a": 3}', GOOD, "p.json: the answer of 'a' is 3, not a text"),
+        ('{"a": 3}', GOOD, "p.json: the answer of 'a' is the value 3, not a text"),
         ('{"a": null}', GOOD, "the answer of 'a' is null"),
         ('{"a": "x", "a": "y"}', GOOD, "p.json: the id 'a' stands there twice"),
         ('{"a": "x"', GOOD, "p.json:1:10: not JSON"),
@@ -108,8 +108,8 @@ def test_no_answer_probabilities_are_checked(score: Score) -> None:
     for given, message in (
         ('{"b": 1}', "question 'a' has an answer and no probability"),
         ('{"a": "much"}', "the probability of 'a' is a text"),
-        ('{"a": NaN}', "the probability of 'a' is nan"),
-        ('{"a": true}', "the probability of 'a' is True"),
+        ('{"a": NaN}', "the probability of 'a' is the value nan"),
+        ('{"a": true}', "the probability of 'a' is the value True"),
     ):
         with pytest.raises(InputError, match=message):
             score('{"a": "x"}', both, no_answer=given)

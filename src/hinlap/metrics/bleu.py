@@ -52,8 +52,8 @@ def bleu(
     references:   one or more for each item; their number may differ.
     tokenize:     one of `TOKENIZERS`, or "auto", which looks at the references: where they are
                   Chinese zh; Japanese or Korean ja-mecab or ko-mecab, and characters where that
-                  is not installed; else 13a, after runs in scripts without spaces are set apart
-                  (Thai by newmm words; `segmentation.spaced`).
+                  is not installed, which is noted; else 13a, after runs in scripts without spaces
+                  are set apart (Thai by newmm words; `segmentation.spaced`).
     smooth_value: for "floor" (default 0.1) and "add-k" (default 1) only.
     Range:        [0, 100]. Higher is better. The length of the reference nearest in length counts.
     Undefined:    no items. No n-gram of the highest order in any prediction: 0, as in sacrebleu,
@@ -76,7 +76,7 @@ def bleu(
     texts = [t for p, own in zip(predictions, references, strict=True) for t in (p, *own)]
     if lowercase:
         texts = [text.lower() for text in texts]
-    tokenise, tokenizer = _tokenizer(tokenize, [text for own in references for text in own])
+    tokenise, tokenizer, lacking = _tokenizer(tokenize, [t for own in references for t in own])
     tokens = of_tokens(tokenise(texts))
     sizes = np.fromiter((1 + len(own) for own in references), np.int64, len(references))
     first = np.cumsum(sizes) - sizes  # where each item's prediction stands
@@ -92,6 +92,8 @@ def bleu(
     settings = partial(_bleu_of_sums, order=max_order, smooth=smooth, value=smooth_value)
     items = settings(stats, effective_order=True)
     notes = count_empty(predictions, references)
+    if lacking:
+        notes[f"items cut into characters, as {lacking} is not installed"] = len(predictions)
     if len(predictions) and not stats[:, -1].any():
         notes[f"predictions under {max_order} tokens, so no corpus BLEU above 0"] = len(predictions)
     signature = _signature(
@@ -153,10 +155,15 @@ def _bleu_of_sums(
     return np.where(none_found, 0.0, score)
 
 
-def _tokenizer(choice: str, references: Sequence[str]) -> tuple[Tokenise, str]:
-    """The function that cuts texts into tokens, and its name for the signature."""
+def _tokenizer(choice: str, references: Sequence[str]) -> tuple[Tokenise, str, str]:
+    """The function that cuts texts into tokens, its name for the signature, and the tokeniser in
+    whose place it stands, as that is not installed, or ""."""
     if choice == "auto":
         return _auto(character_counts(references))
+    return (*_named(choice), "")
+
+
+def _named(choice: str) -> tuple[Tokenise, str]:
     if choice not in TOKENIZERS:
         raise UserError(f"no tokeniser {choice!r}", hint=f"they are: auto, {', '.join(TOKENIZERS)}")
     if choice == "13a":
@@ -170,20 +177,20 @@ def _tokenizer(choice: str, references: Sequence[str]) -> tuple[Tokenise, str]:
     return lambda lines: (cut(line.rstrip()).split() for line in lines), str(cut.signature())
 
 
-def _auto(counts: Mapping[str, int]) -> tuple[Tokenise, str]:
+def _auto(counts: Mapping[str, int]) -> tuple[Tokenise, str, str]:
     """By the references' characters alone, so that all systems are cut by one rule."""
     main = _east_asian_language(counts)
     if main == "zh":
-        return _tokenizer("zh", ())
+        return (*_named("zh"), "")
     if main:
         try:
-            return _tokenizer(f"{main}-mecab", ())
+            return (*_named(f"{main}-mecab"), "")
         except MissingExtraError:
-            return _tokenizer("char", ())
+            return (*_named("char"), f"{main}-mecab")
     signature = unspaced_signature(counts, latin="13a")
     if signature == "13a":
-        return tokens_13a, signature
-    return lambda lines: tokens_13a([spaced(line) for line in lines]), signature
+        return tokens_13a, signature, ""
+    return lambda lines: tokens_13a([spaced(line) for line in lines]), signature, ""
 
 
 def _east_asian_language(counts: Mapping[str, int]) -> str:

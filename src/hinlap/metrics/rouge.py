@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hinlap.core.errors import UserError
 from hinlap.metrics.ngrams import Texts, matches
 from hinlap.metrics.pairs import check_pairs, number_of_references
-from hinlap.metrics.scores import Array, Scores
+from hinlap.metrics.scores import Array, Scores, mean
 from hinlap.metrics.segmentation import (
     check_choice,
     latin_only,
@@ -78,7 +78,8 @@ def rouges(
                   unknown variant or segmentation; MissingExtraError.
     Source:       Lin (2004), "ROUGE: A Package for Automatic Evaluation of Summaries".
     Peer:         rouge-score 0.1.2, equal to the last digit: RougeScorer.score_multi of any text
-                  with segmentation "rouge-score", with "auto" where references are Latin.
+                  with segmentation "rouge-score", with "auto" where references are Latin and hold
+                  a word (without one None instead of 0, see Undefined).
     """
     check_pairs(predictions, references)
     check_choice(segmentation)
@@ -110,7 +111,7 @@ def rouges(
         stats = np.column_stack([f, counts, precision, recall]).astype(np.float64)
         items = [x if ok else None for x, ok in zip(f.tolist(), counts.tolist(), strict=True)]
         scores[variant] = Scores(
-            variant, f"{variant}|{signature}", stats, _mean_f, tuple(items), notes=notes
+            variant, f"{variant}|{signature}", stats, mean, tuple(items), notes=notes
         )
     return scores
 
@@ -119,11 +120,6 @@ def mean_precision_and_recall(scores: Scores) -> tuple[float | None, float | Non
     """Means of the precision and recall behind the F of `rouges`; None where F has none."""
     _, counted, precision, recall = scores.stats.sum(axis=0).tolist()
     return (precision / counted, recall / counted) if counted else (None, None)
-
-
-def _mean_f(sums: Array) -> Array:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 def _in_pairs(found: NumberedWords, sizes: Ints) -> NumberedWords:

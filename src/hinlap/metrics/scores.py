@@ -73,9 +73,10 @@ def mean_scores(
     """Scores whose figure is the mean of the items' values."""
     column = np.asarray(values, dtype=np.float64).reshape(-1, 1)
     stats = np.hstack([column, np.ones_like(column)])
-    return Scores(name, signature, stats, _mean, tuple(values), higher_is_better, share)
+    return Scores(name, signature, stats, mean, tuple(values), higher_is_better, share)
 
 
-def _mean(sums: Array) -> Array:
+def mean(sums: Array) -> Array:
+    """Of statistics (value, weight, ...); NaN without weight."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(sums[..., 0] / sums[..., 1])

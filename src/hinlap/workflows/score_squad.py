@@ -11,7 +11,7 @@ from typing import Any
 
 from hinlap.core.errors import InputError
 from hinlap.metrics.squad import Question, SquadScores, Version, squad
-from hinlap.workflows.text_file import read_utf8
+from hinlap.workflows.text_file import kind_of, read_utf8
 
 _FORMAT = (
     "SQuAD's JSON is {data: [{title, paragraphs: [{context, qas: [{id, question, answers}]}]}]}"
@@ -144,7 +144,7 @@ def read_answers(path: Path) -> dict[str, str]:
     for identity, answer in found.items():
         if not isinstance(answer, str):
             raise InputError(
-                f"the answer of {identity!r} is {_kind(answer)}, not a text",
+                f"the answer of {identity!r} is {kind_of(answer)}, not a text",
                 where=str(path),
                 hint='no answer is written ""',
             )
@@ -157,7 +157,7 @@ def read_probabilities(path: Path) -> dict[str, float]:
     for identity, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             raise InputError(
-                f"the probability of {identity!r} is {_kind(value)}, not a number",
+                f"the probability of {identity!r} is {kind_of(value)}, not a number",
                 where=str(path),
             )
     return {identity: float(value) for identity, value in found.items()}
@@ -177,13 +177,8 @@ def _by_id(path: Path, hint: str) -> dict[str, Any]:
 
     found = _parsed(path, once)
     if not isinstance(found, dict):
-        raise InputError(f"it holds {_kind(found)}", where=str(path), hint=hint)
+        raise InputError(f"it holds {kind_of(found)}", where=str(path), hint=hint)
     return found
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", type(None): "null"}
-    return names.get(type(value), str(value)[:40])
 
 
 def _parsed(

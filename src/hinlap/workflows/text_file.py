@@ -135,7 +135,9 @@ def _row(line: str, where: str) -> dict[str, Any]:
         raise InputError("not JSON that can be read", where=where) from None
     if not isinstance(row, dict):
         raise InputError(
-            f"{_kind(row)} where a JSON object is meant", where=where, hint='{"field": "text", ...}'
+            f"{kind_of(row)} where a JSON object is meant",
+            where=where,
+            hint='{"field": "text", ...}',
         )
     return row
 
@@ -161,7 +163,7 @@ def _texts(
             hint="give one or more texts; an empty text counts as one",
         )
     raise InputError(
-        f"{field!r} is {_kind(value)}, not a text", where=where, hint='an empty text is ""'
+        f"{field!r} is {kind_of(value)}, not a text", where=where, hint='an empty text is ""'
     )
 
 
@@ -175,7 +177,7 @@ def _names(
         value = row.get(field)
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise InputError(
-                f"{field!r} is {_kind(value)}, not a name" if field in row else f"no {field!r}",
+                f"{field!r} is {kind_of(value)}, not a name" if field in row else f"no {field!r}",
                 where=f"{path}:{number}",
                 hint=f"{option} needs a text or a whole number in every row",
             )
@@ -196,6 +198,7 @@ def _unique(path: Path, ids: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return ids
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What JSON holds there, for a message."""
     names = {dict: "an object", list: "a list", str: "a text", type(None): "null"}
     return names.get(type(value), f"the value {str(value)[:40]}")
