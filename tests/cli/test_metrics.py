@@ -45,12 +45,23 @@ def test_a_figure_comes_with_interval_n_signature_and_notes(metrics: Run, tmp_pa
     wanted = write(tmp_path, "r", "the cat sat on the mat\na dog\nbird\n")
     ended = metrics("rouge1", "--predictions", said, "--references", wanted)
     assert ended.returncode == 0, ended.stderr
-    first, signature, note = ended.stdout.splitlines()
+    first, signature, note, few = ended.stdout.splitlines()
     assert first == "rouge1 ↑ 0.5 [0, 1] · 3 items"
     assert signature.startswith("  rouge1|f-measure|mean|stem:porter|tok:rouge-score|refs:1|")
     assert note == "note: predictions without words: 1"
+    assert few == "note: an interval from so few items is unreliable: 3"
     ended = metrics("rouge1", "--predictions", said, "--references", wanted, "--no-interval")
     assert ended.stdout.startswith("rouge1 ↑ 0.5 · 3 items\n")
+    assert "unreliable" not in ended.stdout
+
+
+def test_few_clusters_are_told_however_many_the_items(metrics: Run, tmp_path: Path) -> None:
+    rows = "".join(f'{{"t": "a b", "k": "{i % 5}"}}\n' for i in range(40))
+    file = write(tmp_path, "p.jsonl", rows)
+    files = ("--predictions", file, "--references", file, "--field", "t")
+    ended = metrics("rouge1", *files, "--clusters", "k")
+    assert ended.stdout.endswith("note: an interval from so few clusters is unreliable: 5\n")
+    assert "unreliable" not in metrics("rouge1", *files).stdout
 
 
 def test_a_sentence_level_prints_each_item(metrics: Run, tmp_path: Path) -> None:
@@ -161,6 +172,24 @@ def test_perplexity_of_a_text_holds_all_its_figures(
     assert [part["metric"] for part in found["parts"]] == [
         *("loss", "word_perplexity", "byte_perplexity", "bits_per_byte", "token_accuracy"),
     ]
+
+
+def test_a_thai_text_without_spaces_has_every_figure_but_that_per_word(
+    metrics: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    text = write(tmp_path, "t", "ช้างตัวหนึ่งเดินข้ามถนนในตอนเช้าและรถทุกคันหยุดรอ" * 20)
+    options = ("--model", tiny_model, "--text", text, "--window", "64")
+    found = metrics("perplexity", *options, as_json="o.json")
+    per_word, *others = sorted(
+        (found, *found["parts"]), key=lambda part: part["metric"] != "word_perplexity"
+    )
+    assert (per_word["value"], per_word["low"], set(per_word["items"])) == (None, None, {None})
+    note = "items whose figure is too large for a number"
+    assert per_word["notes"] == {note: per_word["n"]}
+    assert all(part["low"] <= part["value"] <= part["high"] for part in others)
+    assert (
+        f"note: {note}: {per_word['n']} (word_perplexity)" in metrics("perplexity", *options).stdout
+    )
 
 
 @shared

@@ -14,6 +14,7 @@ from hinlap.core.errors import InputError
 from hinlap.metrics.bleu import bleu
 from hinlap.metrics.chrf import chrf
 from hinlap.metrics.match import exact_match, token_f1
+from hinlap.metrics.perplexity import Foreseen, foresight
 from hinlap.metrics.rouge import rouge
 from hinlap.metrics.scores import Scores, mean_scores
 from hinlap.metrics.squad import Question, squad
@@ -197,6 +198,43 @@ def test_clusters_that_do_not_fit_are_refused(files: Files, tmp_path: Path) -> N
             compare_runs(runs, clusters=chosen)
     with pytest.raises(InputError, match="no cluster for the item 'x'"):
         compare_runs(files([0.1, 0.2], [0.2, 0.3], ids=["x", "y"]), clusters=str(by_id))
+
+
+def test_a_squad_file_without_a_right_answer_is_in_percent_like_others(tmp_path: Path) -> None:
+    questions = [Question(str(i), tuple(own)) for i, own in enumerate(REFERENCES)]
+    rows = {"none": ["?"] * 4, "all": [own[0] for own in REFERENCES]}
+    paths = []
+    for name, answers in rows.items():
+        found = squad(questions, dict(zip("0123", answers, strict=True)), version="1.1")
+        paths.append(write(tmp_path / f"{name}.json", found.exact))
+    [compared] = compare_runs(paths).metrics
+    assert compared.pairs[0].paired.difference == 100.0
+    assert compared.intervals[0].high == pytest.approx(49, abs=1)  # Wilson's, in percent
+
+
+def test_a_metric_measured_differently_is_left_out_and_told(files: Files, tmp_path: Path) -> None:
+    a, b = files(BASE, BETTER)
+    for file, signature in ((a, "part|v1"), (b, "part|v2")):
+        changed(file, parts=[{"metric": "part", "signature": signature, "items": BASE.tolist()}])
+    compared = compare_runs([a, b])
+    assert [each.metric for each in compared.metrics] == ["m"]
+    assert compared.refused == {"part": "part|v1 and part|v2"}
+    assert compared.as_json()["refused"] == compared.refused
+
+
+def test_figures_too_large_to_square_have_no_spread(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = []
+    for name in "ab":
+        stretches = [Foreseen(-float(x), 100, 0, 1, 100) for x in rng.normal(450, 20, 30)]
+        scores = next(s for s in foresight(stretches, "") if s.name == "word_perplexity")
+        paths.append(write(tmp_path / f"{name}.json", scores))
+    compared = compare_runs(paths)
+    paired = compared.metrics[0].pairs[0].paired
+    assert paired.difference is not None
+    assert paired.deviation is None
+    write_comparison(compared, tmp_path / "out.json")
+    assert "Infinity" not in (tmp_path / "out.json").read_text()
 
 
 def changed(path: Path, **keys: Any) -> Path:

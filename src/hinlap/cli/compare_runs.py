@@ -44,6 +44,8 @@ def compare_runs(
         if number:
             click.echo()
         _print(compared, metric)
+    for name, ways in compared.refused.items():
+        click.echo(f"\n{name}: not compared, as it was measured in different ways: {ways}")
 
 
 def _print(compared: ComparedRuns, metric: MetricRuns) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hinlap.workflows.score_files import Scored
 
 _FILE = click.Path(path_type=Path)
+_FEW = 20  # items or clusters: a percentile bootstrap of fewer is too narrow
 
 
 @click.command()
@@ -129,6 +130,8 @@ def metrics(
 def _print(scored: Scored) -> None:
     from hinlap.workflows.numbers import exact_with_interval, short
 
+    if scored.found.system is not None:
+        click.echo(scored.found.system)
     notes: dict[tuple[str, int], list[str]] = {}
     for scores, interval in zip(scored.found.scores, scored.intervals, strict=True):
         arrow = "↑" if scores.higher_is_better else "↓"
@@ -156,6 +159,14 @@ def _print(scored: Scored) -> None:
     for (what, n), names in notes.items():
         whose = f" ({', '.join(names)})" if len(names) < len(scored.found.scores) else ""
         click.echo(f"note: {what}: {n:,}{whose}")
+    drawn = {
+        (i.n, "items") if i.clusters is None else (i.clusters, "clusters")
+        for i in scored.intervals
+        if i.low is not None
+    }
+    for n, what in sorted(drawn):
+        if n < _FEW:
+            click.echo(f"note: an interval from so few {what} is unreliable: {n}")
 
 
 def _print_items(scored: Scored) -> None:

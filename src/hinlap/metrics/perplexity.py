@@ -26,14 +26,18 @@ class Foreseen:
     bytes: float
 
 
-def foresight(stretches: Sequence[Foreseen], signature: str) -> list[Scores]:
+def foresight(
+    stretches: Sequence[Foreseen], signature: str, *, per_token: str = ""
+) -> list[Scores]:
     """loss, perplexity, word_perplexity, byte_perplexity, bits_per_byte, token_accuracy.
 
     loss is mean nats per token, perplexity its exponential; per word and per byte the same nats
     are divided by words or bytes, so models with different tokenizers can be compared.
+    per_token: what the signatures of the figures that count tokens name besides.
     Range:     loss and bits per byte [0, inf), perplexities [1, inf): lower is better; accuracy
                [0, 1]: higher is better.
-    Undefined: no tokens (or no words, or bytes) were weighed.
+    Undefined: no tokens (or no words, or bytes) were weighed; a perplexity is too large for a
+               float, as per word of a text without spaces, counted in the notes.
     Source:    Jelinek et al. (1977); bits per byte as in Gao et al. (2020), "The Pile".
     Peer:      transformers' documented recipe for perplexity; lm-evaluation-harness's
                word_perplexity, byte_perplexity and bits_per_byte.
@@ -45,18 +49,30 @@ def foresight(stretches: Sequence[Foreseen], signature: str) -> list[Scores]:
     rows = [[-s.logprob, s.tokens, s.words, s.bytes, s.hits] for s in stretches]
     stats = np.asarray(rows, dtype=np.float64).reshape(-1, 5)
     kinds = (
-        ("loss", loss, False),
-        ("perplexity", perplexity, False),
-        ("word_perplexity", word_perplexity, False),
-        ("byte_perplexity", byte_perplexity, False),
-        ("bits_per_byte", bits_per_byte, False),
-        ("token_accuracy", token_accuracy, True),
+        ("loss", loss, per_token, False),
+        ("perplexity", perplexity, per_token, False),
+        ("word_perplexity", word_perplexity, "", False),
+        ("byte_perplexity", byte_perplexity, "", False),
+        ("bits_per_byte", bits_per_byte, "", False),
+        ("token_accuracy", token_accuracy, per_token, True),
     )
     scores = []
-    for name, reduce, higher in kinds:
+    for name, reduce, more, higher in kinds:
         items = tuple(None if np.isnan(x) else float(x) for x in reduce(stats))
-        scores.append(Scores(name, f"{name}|{signature}|v1", stats, reduce, items, higher))
+        signed = "|".join(filter(None, (name, signature, more, "v2")))
+        found = Scores(name, signed, stats, reduce, items, higher)
+        if name in _DIVIDED_BY:
+            large = sum(
+                x is None and below > 0
+                for x, below in zip(items, stats[:, _DIVIDED_BY[name]].tolist(), strict=True)
+            )
+            if large:
+                found.notes["items whose figure is too large for a number"] = large
+        scores.append(found)
     return scores
+
+
+_DIVIDED_BY = {"perplexity": 1, "word_perplexity": 2, "byte_perplexity": 3}  # column of the rows
 
 
 def loss(sums: Array) -> Array:
@@ -64,15 +80,15 @@ def loss(sums: Array) -> Array:
 
 
 def perplexity(sums: Array) -> Array:
-    return np.asarray(np.exp(loss(sums)))
+    return _exp(loss(sums))
 
 
 def word_perplexity(sums: Array) -> Array:
-    return np.asarray(np.exp(_ratio(sums[..., 0], sums[..., 2])))
+    return _exp(_ratio(sums[..., 0], sums[..., 2]))
 
 
 def byte_perplexity(sums: Array) -> Array:
-    return np.asarray(np.exp(_ratio(sums[..., 0], sums[..., 3])))
+    return _exp(_ratio(sums[..., 0], sums[..., 3]))
 
 
 def bits_per_byte(sums: Array) -> Array:
@@ -81,6 +97,13 @@ def bits_per_byte(sums: Array) -> Array:
 
 def token_accuracy(sums: Array) -> Array:
     return _ratio(sums[..., 4], sums[..., 1])
+
+
+def _exp(values: Array) -> Array:
+    """NaN, as undefined, where the result is no finite number."""
+    with np.errstate(over="ignore"):
+        grown = np.exp(values)
+    return np.where(np.isfinite(grown), grown, np.nan)
 
 
 def _ratio(above: Array, below: Array) -> Array:

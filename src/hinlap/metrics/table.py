@@ -50,6 +50,15 @@ def reduction(name: str, settings: Mapping[str, Any]) -> Reduce:
     return partial(reduce.func, **settings) if isinstance(reduce, partial) else reduce
 
 
+def is_mean(name: str) -> bool:
+    """Whether the figure of that name is the plain mean of its items.
+
+    >>> is_mean("rouge1"), is_mean("squad_f1")
+    (True, False)
+    """
+    return name not in _REDUCE
+
+
 def settings_of(scores: Scores) -> dict[str, Any]:
     """What the reduction of these scores was set to, fit for JSON; empty where nothing can be.
 

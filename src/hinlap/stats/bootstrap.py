@@ -17,7 +17,8 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure with its 95% interval; None where undefined (no items; one item has no spread).
+    """A figure with its 95% interval; None where undefined (no items; one item has no spread;
+    no resample is a finite number).
 
     clusters: how many groups of items were drawn instead of items; None when items were.
     """
@@ -60,7 +61,7 @@ def bootstrap_interval(
     if n == 0:
         return Interval(None, None, None, 0, number)
     value = float(reduce(stats.sum(axis=0)))
-    if np.isnan(value):
+    if not np.isfinite(value):
         return Interval(None, None, None, n, number)
     if share and stats[0, 0] == stats[:, 0].mean() and stats[0, 0] in (0.0, 1.0):
         low, high = wilson(round(float(stats[0, 0])) * trials, trials)
@@ -69,7 +70,9 @@ def bootstrap_interval(
     if trials == 1:
         return Interval(value, None, None, n, number)
     figures = resampled_figures(drawn, reduce, seed, resamples)
-    figures = figures[~np.isnan(figures)]
+    figures = figures[np.isfinite(figures)]
+    if not figures.size:
+        return Interval(value, None, None, n, number)
     low, high = np.percentile(figures, [2.5, 97.5])
     return Interval(value, float(low), float(high), n, number)
 

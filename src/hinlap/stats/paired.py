@@ -23,7 +23,7 @@ class Paired:
 
     low, high:  95% interval of the difference (paired bootstrap); None under two items.
     p:          two-sided, by approximate randomisation; None when there are no items.
-    deviation:  standard deviation of the difference over resamples.
+    deviation:  standard deviation of the difference over resamples; None where it is no number.
     clusters:   how many groups of items were drawn and swapped whole; None when items were.
     """
 
@@ -62,7 +62,7 @@ def compare_paired(
     number = None if clusters is None else drawn
     if n == 0:
         return Paired(None, None, None, None, None, 0, number)
-    if math.isnan(observed):
+    if not math.isfinite(observed):
         return Paired(None, None, None, None, None, n, number)
     p = _randomisation_p(a, b, reduce, observed, seed, resamples)
     if drawn == 1:
@@ -70,9 +70,13 @@ def compare_paired(
     k = a.shape[1]
     sums = resampled_sums(np.hstack([a, b]), seed, resamples)  # side by side: the same draws
     differences = np.asarray(reduce(sums[:, :k])) - np.asarray(reduce(sums[:, k:]))
-    differences = differences[~np.isnan(differences)]
+    differences = differences[np.isfinite(differences)]
+    if differences.size < 2:
+        return Paired(observed, None, None, p, None, n, number)
     low, high = np.percentile(differences, [2.5, 97.5])
-    deviation = float(differences.std(ddof=1))
+    with np.errstate(over="ignore", invalid="ignore"):  # squares of differences over 1e154
+        spread = float(differences.std(ddof=1))
+    deviation = spread if math.isfinite(spread) else None
     return Paired(observed, float(low), float(high), p, deviation, n, number)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,15 @@ class MetricRuns:
 
 @dataclass(frozen=True)
 class ComparedRuns:
-    """files: the first is the baseline. clusters: how many; None where each item is its own."""
+    """files: the first is the baseline. clusters: how many; None where each item is its own.
+    refused: metrics that were measured in different ways, with those ways."""
 
     files: Sequence[str]
     n: int
     clusters: int | None
     seed: int
     metrics: Sequence[MetricRuns]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` writes."""
@@ -112,6 +114,7 @@ class ComparedRuns:
                 }
                 for each in self.metrics
             ],
+            "refused": dict(self.refused),
         }
 
 
@@ -122,23 +125,27 @@ def compare_runs(
 
     clusters: a file with one name per line in the order of the items, or as JSON by id; or the
               key of such a list in the files of scores. None: their list ``clusters``, if any.
-    Raises InputError where fewer than two are given, or metrics, signatures, items or clusters
-    differ: figures of different things cannot be compared.
+    A metric whose signature is not the same in all files is refused, the others are compared.
+    Raises InputError where fewer than two are given, or metrics, the signatures of all of them,
+    items or clusters differ: figures of different things cannot be compared.
     """
     if len(paths) < 2:
         raise InputError("two files at least are needed", hint="hinlap compare-runs A.json B.json")
     files = [read_metric(path) for path in paths]
     first = files[0]
     for other in files[1:]:
+        _check_references(first, other)
         _check_metrics(first, other)
+    refused = _measured_differently(files)
+    for other in files[1:]:
         _check_items(first, other)
     groups = _clusters(files, clusters)
     metrics = []
-    for name in first.scores:
+    for name in (name for name in first.scores if name not in refused):
         rows = [_in_order_of(first, file, file.scores[name]) for file in files]
         metrics.append(_compare(name, [str(path) for path in paths], rows, groups, seed))
     number = None if groups is None else len(set(groups))
-    return ComparedRuns([str(path) for path in paths], first.n, number, seed, metrics)
+    return ComparedRuns([str(path) for path in paths], first.n, number, seed, metrics, refused)
 
 
 def write_comparison(compared: ComparedRuns, path: Path) -> None:
@@ -182,15 +189,34 @@ def _check_metrics(first: MetricFile, other: MetricFile) -> None:
             f"different metrics: {mine}; {its}", where=where, hint="score both with the same metric"
         )
     for name, scores in first.scores.items():
-        one, two = scores.signature, other.scores[name].signature
-        if one != two:
-            raise InputError(
-                f"{name} was measured in different ways: {one} and {two}",
-                where=where,
-                hint="score both with the same settings and versions",
-            )
         if scores.higher_is_better != other.scores[name].higher_is_better:
             raise InputError(f"higher {name} is better in one of them only", where=where)
+
+
+def _measured_differently(files: Sequence[MetricFile]) -> dict[str, str]:
+    """The ways of each metric that was measured in several. Raises InputError when all were."""
+    ways = {
+        name: list(dict.fromkeys(file.scores[name].signature for file in files))
+        for name in files[0].scores
+    }
+    found = {name: " and ".join(own) for name, own in ways.items() if len(own) > 1}
+    if len(found) == len(ways):
+        name, own = next(iter(found.items()))
+        raise InputError(
+            f"{name} was measured in different ways: {own}",
+            where=", ".join(str(file.path) for file in files),
+            hint="score all with the same settings and versions",
+        )
+    return found
+
+
+def _check_references(first: MetricFile, other: MetricFile) -> None:
+    if len({first.references_sha256, other.references_sha256} - {None}) > 1:
+        raise InputError(
+            "scored against different references",
+            where=f"{first.path}, {other.path}",
+            hint="score both on the same items",
+        )
 
 
 def _check_items(first: MetricFile, other: MetricFile) -> None:
@@ -209,9 +235,6 @@ def _check_items(first: MetricFile, other: MetricFile) -> None:
             )
     elif first.n != other.n:
         raise InputError(f"different items: {first.n} and {other.n}", where=where, hint=hint)
-    digests = {first.references_sha256, other.references_sha256} - {None}
-    if len(digests) > 1:
-        raise InputError("scored against different references", where=where, hint=hint)
 
 
 def _in_order_of(first: MetricFile, file: MetricFile, scores: Scores) -> Scores:

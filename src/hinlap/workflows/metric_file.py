@@ -8,7 +8,8 @@
      "settings": {"order": 4, ...},      sums make it, and what that is set to
      "parts": [{"metric": ...}, ...],    more metrics of the same items, each as above
      "ids": [...], "clusters": [...],    one text per item; may be absent
-     "references_sha256": "..."}         of what was scored against; may be absent
+     "references_sha256": "...",         of what was scored against; may be absent
+     "system": "..."}                    what was scored, where it is a model; may be absent
 
 Only metric, signature and items are needed to compare; a figure that is no mean needs stats too.
 """
@@ -28,14 +29,14 @@ import numpy as np
 
 from hinlap.core.errors import InputError
 from hinlap.metrics.scores import Scores, mean_scores
-from hinlap.metrics.table import reduction, settings_of
+from hinlap.metrics.table import is_mean, reduction, settings_of
 from hinlap.stats.bootstrap import RESAMPLES, Interval
 
 _OF_A_METRIC = (
     *("metric", "signature", "value", "low", "high", "n", "items", "higher_is_better", "share"),
     *("notes", "interval", "stats", "settings"),
 )
-_OWN_KEYS = {*_OF_A_METRIC, "parts", "ids", "clusters", "references_sha256"}
+_OWN_KEYS = {*_OF_A_METRIC, "parts", "ids", "clusters", "references_sha256", "system"}
 _HINT = "give files written by hinlap metrics ... --json"
 
 
@@ -62,6 +63,7 @@ def write_metric(
     ids: Sequence[str] | None = None,
     clusters: Sequence[str] | None = None,
     references_sha256: str | None = None,
+    system: str | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes scores with their interval, in the form above.
@@ -88,6 +90,8 @@ def write_metric(
         content["clusters"] = list(clusters)
     if references_sha256 is not None:
         content["references_sha256"] = references_sha256
+    if system is not None:
+        content["system"] = system
     content |= extra or {}
     # ASCII: an id may hold a lone surrogate, which no file can
     path.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="ascii")
@@ -131,7 +135,7 @@ def _as_json(scores: Scores, interval: Interval, seed: int) -> dict[str, Any]:
 
 
 def _is_mean_of_items(scores: Scores) -> bool:
-    if None in scores.items or settings_of(scores):
+    if None in scores.items or not is_mean(scores.name):
         return False
     values = [float(value) for value in scores.items if value is not None]
     return np.array_equal(scores.stats, mean_scores(scores.name, values, "").stats)

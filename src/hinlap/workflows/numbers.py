@@ -6,15 +6,17 @@ from hinlap.stats.bootstrap import Interval
 
 
 def short(value: float | None) -> str:
-    """Three significant figures; a dash where undefined.
+    """Three significant figures, all those of a whole part under 1e15; a dash where undefined.
 
-    >>> short(0.123456), short(None), short(1234.5), short(0.0)
-    ('0.123', '–', '1,234', '0')
+    >>> short(0.123456), short(None), short(1234.5), short(0.0), short(1e200)
+    ('0.123', '–', '1,234', '0', '1e+200')
     """
     if value is None:
         return "–"
     if value == 0:
         return "0"
+    if abs(value) >= 1e15:
+        return f"{value:.3g}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     text = f"{value:.3g}"

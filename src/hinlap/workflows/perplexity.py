@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,15 @@ if TYPE_CHECKING:
 _WINDOWS_AT_ONCE = 8
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """texts: as weighed. system: name, digest and dtype of the model."""
+
+    scores: Sequence[Scores]
+    texts: Sequence[str]
+    system: str
+
+
 def measure_perplexity(
     model: str,
     text: Path,
@@ -27,19 +39,21 @@ def measure_perplexity(
     stride: int | None,
     dtype: str,
     progress: Progress,
-) -> list[Scores]:
+) -> Weighed:
     """`foresight` of a model on a file: one running text, or with ``field`` a JSONL of texts.
 
-    A text longer than ``window`` tokens (the model's own by default) is weighed in windows that
-    move on by ``stride`` tokens (a window by default: no overlap); no token is weighed
-    twice, each in the first window that holds it, with what stands before it there. A token that
-    opens its first window is not weighed: with stride = window one a window. The first token of a
-    text follows the model's beginning-of-text token where it has one; else it is not weighed.
+    Every token is weighed once. The first ``window`` tokens (the model's own by default) follow
+    its beginning-of-text token, or its ending token where it has none; then windows move on by
+    ``stride`` tokens (a window by default), whose new tokens each follow at least
+    ``window - stride + 1`` others: a window's first token always has one before it.
     Items are windows of a running text, or the rows of a JSONL. Bytes and words count the whole
     text, shared among its windows by tokens.
+    Signatures name the tokens (``tok``: of their ids) where figures or items count them: models
+    that cut the texts otherwise are compared by words and bytes of a JSONL's rows only.
 
-    Peer: transformers' recipe for the perplexity of fixed-length models, which counts the mean
-    loss of each window times its tokens (one fewer than weighed in the first).
+    Peer: lm-evaluation-harness's loglikelihood_rolling, whose context_len is
+    window - stride + 1. transformers' recipe for fixed-length models does not weigh the first
+    token of a text, nor of each window where windows stand side by side.
     Raises UserError for a stride over the window, InputError for a text that is empty or no
     UTF-8, ModelError when the model cannot be had.
     """
@@ -63,53 +77,49 @@ def measure_perplexity(
             f"a window of {window:,} tokens is more than the model's {engine.context_length:,}",
             hint="leave --window out",
         )
-    start = engine.begin_id
+    said = [whole for whole in texts if whole.strip()]
+    encoded = [
+        (*first, *ids)
+        for first, ids in engine.encode_pairs([("", whole) for whole in said], [False] * len(said))
+    ]
+    progress.start("weighing", sum(len(list(_windows(len(i), window, stride))) for i in encoded))
+    left = iter(encoded)
     stretches: list[Foreseen] = []
-    with_start = "bos" if start is not None else "none"
-    encoded = engine.encode_texts(texts)
-    first = 0 if start is None else 1
-    windows = sum(len(list(_windows(first + len(ids), window, stride))) for ids in encoded)
-    progress.start("weighing", windows)
-    for whole, ids in zip(texts, encoded, strict=True):
-        if first + len(ids) < 2:
+    for whole in texts:
+        if not whole.strip():
             stretches.append(Foreseen(0.0, 0, 0, 0.0, 0.0))
             continue
-        parts = _weigh(engine, ids, start, window, stride, progress)
+        ids = next(left)
+        parts = _weigh(engine, ids, window, stride, progress)
         words, size = len(whole.split()), len(whole.encode("utf-8", "surrogatepass"))
-        weighed = sum(tokens for _, tokens, _ in parts)
+        share = 1 / (len(ids) - 1)
         stretched = [
-            Foreseen(logprob, tokens, hits, words * tokens / weighed, size * tokens / weighed)
+            Foreseen(logprob, tokens, hits, words * tokens * share, size * tokens * share)
             for logprob, tokens, hits in parts
         ]
         stretches += [_sum(stretched)] if field is not None else stretched
     progress.finish()
-    signature = (
-        f"{engine.name}@{engine.digest[:12]}|{dtype}|window:{window}|stride:{stride}"
-        f"|start:{with_start}|{'rows' if field is not None else 'windows'}"
-    )
-    scores = foresight(stretches, signature)
-    empty = sum(not s.tokens for s in stretches)
-    if empty:
+    cut = f"tok:{hashlib.sha256(json.dumps(encoded).encode()).hexdigest()[:12]}"
+    ways = f"window:{window}|stride:{stride}|"
+    if field is None:
+        scores = foresight(stretches, f"{ways}windows|{cut}")
+    else:
+        scores = foresight(stretches, f"{ways}rows", per_token=cut)
+    if len(said) < len(texts):
         for each in scores:
-            each.notes["texts too short to be weighed"] = empty
-    return scores
+            each.notes["empty texts"] = len(texts) - len(said)
+    return Weighed(scores, texts, f"{engine.name}@{engine.digest[:12]}|{dtype}")
 
 
 def _weigh(
-    engine: LocalEngine,
-    ids: Sequence[int],
-    start: int | None,
-    window: int,
-    stride: int,
-    progress: Progress,
+    engine: LocalEngine, ids: Sequence[int], window: int, stride: int, progress: Progress
 ) -> list[tuple[float, int, int]]:
     """(nats, tokens, greedy hits) of each window's new tokens."""
-    whole = list(ids) if start is None else [start, *ids]
     done = []
-    places = list(_windows(len(whole), window, stride))
+    places = list(_windows(len(ids), window, stride))
     for first in range(0, len(places), _WINDOWS_AT_ONCE):
         group = places[first : first + _WINDOWS_AT_ONCE]
-        pairs = [(whole[begin:new], whole[new:end]) for begin, new, end in group]
+        pairs = [(ids[begin:new], ids[new:end]) for begin, new, end in group]
         for weighed in engine.score_tokens(pairs):
             hits = sum(rank == 0 for rank in weighed.ranks)
             done.append((weighed.total, len(weighed.tokens), hits))
@@ -118,22 +128,18 @@ def _weigh(
 
 
 def _windows(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """(begin, first new token, end) of each window over ``length`` tokens.
+    """(begin, first new token, end) of each window over ``length`` tokens, the first of which is
+    given. The last token of a window is foreseen and never read, so it spans one token more.
 
     >>> list(_windows(10, 4, 2))
-    [(0, 1, 4), (2, 4, 6), (4, 6, 8), (6, 8, 10)]
+    [(0, 1, 5), (2, 5, 7), (4, 7, 9), (5, 9, 10)]
     >>> list(_windows(10, 4, 4))
-    [(0, 1, 4), (4, 5, 8), (8, 9, 10)]
+    [(0, 1, 5), (4, 5, 9), (5, 9, 10)]
     """
-    done = 0
-    for begin in range(0, length, stride):
-        end = min(begin + window, length)
-        new = max(done, begin + 1)  # a window's first token has nothing before it
-        if new < end:
-            yield begin, new, end
-        done = end
-        if end == length:
-            return
+    new, end = 1, min(window + 1, length)
+    while new < end:
+        yield max(0, end - window - 1), new, end
+        new, end = end, min(end + stride, length)
 
 
 def _sum(parts: Sequence[Foreseen]) -> Foreseen:

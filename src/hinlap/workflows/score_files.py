@@ -55,12 +55,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Found:
-    """scores: the metric, then more of the same items. figures: more for the file's top level."""
+    """scores: the metric, then more of the same items. system: the model that was measured, where
+    one was. figures: more for the file's top level."""
 
     scores: Sequence[Scores]
     ids: Sequence[str] | None = None
     clusters: Sequence[str] | None = None
     references_sha256: str | None = None
+    system: str | None = None
     figures: Mapping[str, float | int | None] = field(default_factory=dict)
 
 
@@ -83,6 +85,7 @@ class Scored:
             ids=self.found.ids,
             clusters=self.found.clusters,
             references_sha256=self.found.references_sha256,
+            system=self.found.system,
             extra=self.found.figures,
         )
 
@@ -374,7 +377,7 @@ def _squad(version: Version | None, request: Request, _: Progress) -> Found:
         [q.id for q in questions],
         [q.article for q in questions],
         _digest([[q.id, *q.answers] for q in questions]),
-        _squad_figures(scored),
+        figures=_squad_figures(scored),
     )
 
 
@@ -394,7 +397,7 @@ def _perplexity(request: Request, progress: Progress) -> Found:
 
     assert request.model is not None
     assert request.text is not None
-    scores = measure_perplexity(
+    weighed = measure_perplexity(
         request.model,
         request.text,
         field=request.field,
@@ -403,8 +406,8 @@ def _perplexity(request: Request, progress: Progress) -> Found:
         dtype=request.dtype or "float32",
         progress=progress,
     )
-    main = next(i for i, each in enumerate(scores) if each.name == "perplexity")
-    return Found([scores[main], *scores[:main], *scores[main + 1 :]])
+    ordered = sorted(weighed.scores, key=lambda each: each.name != "perplexity")
+    return Found(ordered, references_sha256=_digest(weighed.texts), system=weighed.system)
 
 
 def _texts(
