@@ -245,12 +245,12 @@ class LocalEngine:
             for place, whole in zip(places, wholes, strict=True):
                 border = _common_prefix(known[bare[place][0]], whole)
                 if not border:
-                    whole, border = [self._first_id, *whole], 1
+                    whole, border = [self.first_id, *whole], 1
                 split[place] = (whole[:border], whole[border:])
         return split
 
     @property
-    def _first_id(self) -> int:
+    def first_id(self) -> int:
         """What stands for the beginning where nothing was said yet."""
         tokenizer = self._tokenizer
         found = tokenizer.bos_token_id

@@ -78,10 +78,7 @@ def measure_perplexity(
             hint="leave --window out",
         )
     said = [whole for whole in texts if whole.strip()]
-    encoded = [
-        (*first, *ids)
-        for first, ids in engine.encode_pairs([("", whole) for whole in said], [False] * len(said))
-    ]
+    encoded = [[engine.first_id, *ids] for ids in engine.encode_texts(said)]
     progress.start("weighing", sum(len(list(_windows(len(i), window, stride))) for i in encoded))
     left = iter(encoded)
     stretches: list[Foreseen] = []
