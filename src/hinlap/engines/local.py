@@ -122,12 +122,6 @@ class LocalEngine:
         encoded = self._tokenizer(list(texts), add_special_tokens=special, verbose=False)
         return [list(ids) for ids in encoded["input_ids"]]
 
-    @property
-    def begin_id(self) -> int | None:
-        """The token its tokenizer puts before every text; None where it puts none."""
-        first: list[int] = self._tokenizer("a")["input_ids"][:1]
-        return first[0] if first == [self._tokenizer.bos_token_id] else None
-
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of running texts, without any special token."""
         return self._encode_all(texts, special=False)
