@@ -384,3 +384,13 @@ def test_a_model_with_a_tensor_missing_is_refused_by_name(tmp_path: Path) -> Non
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"up_proj"):
         answers(LocalEngine("part", folder), PLAIN[:1], GREEDY)
+
+
+def test_a_text_split_anywhere_is_the_whole_text_s_tokens(llama: LocalEngine) -> None:
+    whole = "The harbour town counted its boats"
+    [ids] = llama.encode_texts([whole])
+    for border in range(1, len(whole)):
+        [(before, after)] = llama.encode_pairs([(whole[:border], whole[border:])], [True])
+        begin = [] if before[: len(ids)] == ids[: len(before)] else before[:1]
+        assert [*before, *after] == [*begin, *ids]  # no token over the border is lost
+        assert after

@@ -207,7 +207,8 @@ def test_a_prompt_is_rendered_without_a_template(
     context = Prompt((Message("user", "Name a town."),))
     pair = Continuation(context, "The harbour town")
     [got] = scorer.score([pair])
-    [wanted] = local.score_texts([("Name a town.\n", "The harbour town")])
+    rendered = [("Name a town.\n", "The harbour town")]
+    [wanted] = local.score_tokens(local.encode_pairs(rendered, [False]))
     assert got.total == pytest.approx(wanted.total, abs=1e-5)
     store = Store(tmp_path / "store.db")
     kept = weigh_all(scorer, store, [pair, pair], Silent())

@@ -89,11 +89,15 @@ class ServiceScorer:
         return render_plain(prompt)
 
     def score(self, pairs: Sequence[Continuation]) -> list[TokenLogprobs]:
-        return self.score_texts([(self.render(pair.context), pair.text) for pair in pairs])
+        rendered = [(self.render(pair.context), pair.text) for pair in pairs]
+        return self._score(rendered, [pair.context.raw for pair in pairs])
 
     def score_texts(self, pairs: Sequence[tuple[str, str]]) -> list[TokenLogprobs]:
-        """Each (context, continuation). Spaces at the context's end belong to the continuation,
-        as does a token that spans the border."""
+        """Each (context, continuation) as raw text. White space at the context's end belongs to
+        the continuation, as does a token that spans the border."""
+        return self._score(pairs, [True] * len(pairs))
+
+    def _score(self, pairs: Sequence[tuple[str, str]], raw: Sequence[bool]) -> list[TokenLogprobs]:
         for context, text in pairs:
             if not text.strip():
                 raise ModelError("an empty text cannot be weighed", where=self.name)
@@ -105,7 +109,9 @@ class ServiceScorer:
                 )
         _ = self._connection.client  # opened once, before the threads ask
         found = dict(
-            in_parallel(len(pairs), self.address.concurrency, lambda i: self._weigh(*pairs[i]))
+            in_parallel(
+                len(pairs), self.address.concurrency, lambda i: self._weigh(*pairs[i], raw=raw[i])
+            )
         )
         return [found[index] for index in range(len(pairs))]
 
@@ -119,8 +125,8 @@ class ServiceScorer:
             self.address, self.budget, self.sleep, self.environment, key_optional=True
         )
 
-    def _weigh(self, context: str, text: str) -> TokenLogprobs:
-        before, whole = context.rstrip(" "), context + text
+    def _weigh(self, context: str, text: str, *, raw: bool) -> TokenLogprobs:
+        before, whole = context.rstrip() if raw else context.rstrip(" "), context + text
         echo = self._echo(whole)
         size = len(before.encode())
         firsts, count = spelled(echo.tokens, whole, size)
