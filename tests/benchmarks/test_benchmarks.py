@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -121,6 +122,21 @@ def test_what_was_weighed_is_not_weighed_again(
     monkeypatch.setattr(LocalEngine, "score", never)
     again = run("truthfulqa", tiny_model, data, tmp_path, limit=1)
     assert again.nats == first.nats
+
+
+def test_a_gzipped_file_is_the_same_data_and_another_file_is_not(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    plain = run("crows-pairs", tiny_model, data, tmp_path)
+    file = data / "crows-pairs/crows_pairs_anonymized.csv"
+    file.with_name(file.name + ".gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    packed = run("crows-pairs", tiny_model, data, tmp_path)
+    assert packed.nats == plain.nats
+    assert packed.file_sha256 == plain.file_sha256
+    other = tmp_path / "other.csv"
+    other.write_text(PAIRS.replace("late", "early"))
+    assert run("crows-pairs", tiny_model, other, tmp_path).file_sha256 != plain.file_sha256
 
 
 def test_mc2_is_a_share_of_probability_also_far_below_zero() -> None:

@@ -17,15 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hinlap.benchmarks.benchmark import About, Benchmark, Item
-from hinlap.benchmarks.files import no_benchmark_file, read_text
+from hinlap.benchmarks.files import no_benchmark_file
 from hinlap.core.messages import Continuation, raw_prompt
+from hinlap.data.text_file import read_utf8
 from hinlap.metrics.scores import Scores, mean_scores
 
 _COLUMNS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
 
 
 def read(path: Path) -> list[Item]:
-    rows = list(csv.DictReader(io.StringIO(read_text(path))))
+    rows = list(csv.DictReader(io.StringIO(read_utf8(path))))
     if not rows or any(column not in rows[0] for column in _COLUMNS):
         missing = [c for c in _COLUMNS if not rows or c not in rows[0]]
         raise no_benchmark_file(

@@ -12,6 +12,7 @@ probability on true answers, among all that are given.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from hinlap.benchmarks.benchmark import About, Benchmark, Item
-from hinlap.benchmarks.files import no_benchmark_file, read_text
+from hinlap.benchmarks.files import no_benchmark_file
 from hinlap.core.messages import Continuation, raw_prompt
+from hinlap.data.text_file import read_utf8
 from hinlap.metrics.scores import Scores, mean_scores
 
 _PREAMBLE = (  # the paper's own six questions and answers ("QA prompt")
@@ -39,7 +41,7 @@ _PREAMBLE = (  # the paper's own six questions and answers ("QA prompt")
 def read(path: Path) -> list[Item]:
     """Questions of ``mc_task.json``; categories from ``TruthfulQA.csv`` beside it, if there."""
     try:
-        rows = json.loads(read_text(path))
+        rows = json.loads(read_utf8(path))
         asked = [(row["question"], row["mc1_targets"], row["mc2_targets"]) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise no_benchmark_file(path, f"TruthfulQA's mc_task.json ({error})") from None
@@ -84,8 +86,8 @@ def measure(items: Sequence[Item], nats: Sequence[Sequence[float]]) -> list[Scor
 def _categories(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as source:
-        return {row["Question"]: row["Category"] for row in csv.DictReader(source)}
+    rows = csv.DictReader(io.StringIO(read_utf8(path)))
+    return {row["Question"]: row["Category"] for row in rows}
 
 
 TRUTHFULQA = Benchmark(

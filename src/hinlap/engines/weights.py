@@ -98,8 +98,8 @@ class Weights:
     ) -> torch.Tensor:
         """(M, V) logits at the M positions ``read`` of the N tokens ``ids`` of one forward.
 
-        ranges: which tokens belong to which adapter; the others to none. Raises EngineError when
-        memory runs out (`OutOfMemory`) or a logit is not a number.
+        ranges: which tokens belong to which adapter; the others to none. Raises OutOfMemoryError
+        when memory runs out. Whether logits are numbers is the caller's to look at.
         """
         tokens = torch.as_tensor(ids, dtype=torch.long, device=self.device)[None]
         self._ranges = list(ranges)

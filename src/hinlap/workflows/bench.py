@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hinlap.benchmarks.benchmark import Benchmark, Item
+from hinlap.benchmarks.files import original_file
 from hinlap.benchmarks.table import BENCHMARKS
 from hinlap.core.counting import counted
 from hinlap.core.errors import UserError
 from hinlap.core.progress import Progress
+from hinlap.data.text_file import read_utf8
 from hinlap.engines.cache import weigh_all
 from hinlap.engines.pool import open_scorer
 from hinlap.metrics.scores import Scores
@@ -57,7 +59,7 @@ def read_benchmark(name: str, data: Path, limit: int | None = None) -> tuple[Pat
     benchmark = find_benchmark(name)
     if limit is not None and limit < 1:
         raise UserError(f"a limit of {limit} leaves no items", hint="--limit 1 or more")
-    file = data / benchmark.file if data.is_dir() else data
+    file = original_file(data / benchmark.file if data.is_dir() else data)
     items = benchmark.read(file)
     if not items:
         raise UserError("there are no items", where=str(file))
@@ -91,7 +93,7 @@ def run_bench(
         Measured(scores, _interval(scores, seed), _by_group(scores, items, seed))
         for scores in benchmark.measure(items, nats)
     ]
-    digest = hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
+    digest = hashlib.sha256(read_utf8(file).encode("utf-8")).hexdigest()  # gzipped or not
     return BenchRun(benchmark, model, items, nats, figures, file, digest, seed)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from hinlap.core.errors import InputError, UserError
 from hinlap.core.progress import Progress
+from hinlap.data.text_file import read_text_file, read_utf8
 from hinlap.metrics.perplexity import Foreseen, foresight
 from hinlap.metrics.scores import Scores
-from hinlap.workflows.text_file import read_text_file, read_utf8
 
 if TYPE_CHECKING:
     from hinlap.engines.local import LocalEngine

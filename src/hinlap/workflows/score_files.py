@@ -14,12 +14,12 @@ from typing import Any
 
 from hinlap.core.errors import InputError, UserError
 from hinlap.core.progress import Progress, Silent
+from hinlap.data.text_file import STDIN, TextFile, read_text_file
 from hinlap.metrics.rouge import VARIANTS, Variant
 from hinlap.metrics.scores import Scores
 from hinlap.metrics.squad import SquadScores, Version
 from hinlap.stats.bootstrap import Interval, bootstrap_interval
 from hinlap.workflows.metric_file import write_metric
-from hinlap.workflows.text_file import STDIN, TextFile, read_text_file
 
 # what C tokenizers stumble over and nobody sees; line ends and tabs are no such thing
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")

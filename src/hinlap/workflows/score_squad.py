@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hinlap.core.errors import InputError
+from hinlap.data.text_file import kind_of, read_utf8
 from hinlap.metrics.squad import Question, SquadScores, Version, squad
-from hinlap.workflows.text_file import kind_of, read_utf8
 
 _FORMAT = (
     "SQuAD's JSON is {data: [{title, paragraphs: [{context, qas: [{id, question, answers}]}]}]}"
