@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,33 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
-from tests.metrics.sacrebleu_layout import per_item, streams
+from tests.metrics.sacrebleu_layout import (
+    cases,
+    needs_cases,
+    needs_wmt,
+    per_item,
+    streams,
+    systems,
+    wmt,
+)
 
 from hinlap.core.errors import InputError, MissingExtraError, UserError
 from hinlap.metrics.bleu import SMOOTHINGS, Smoothing, bleu
 from hinlap.stats.bootstrap import bootstrap_interval
 from hinlap.stats.paired import compare_paired
 from hinlap.stats.resampling import resampled_sums
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
-WMT = DATA / "wmt17-en-de"
-CASES = DATA / "metric-fixtures" / "sacrebleu_cases.json"
-
-
-def load(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
-
-
-cases = load(CASES)
-systems = load(WMT / "reference_scores.json").get("scores", [])
-needs_wmt = pytest.mark.skipif(not systems, reason="the shared WMT files are not here")
-needs_cases = pytest.mark.skipif(not cases, reason="sacrebleu's cases are not here")
-
-
-def wmt(name: str) -> list[str]:
-    with gzip.open(WMT / f"{name}.de.txt.gz", "rt", encoding="utf-8") as stream:
-        return stream.read().rstrip("\n").split("\n")
-
 
 # few different words, so that n-grams meet; and any text at all
 near = st.lists(
