@@ -162,6 +162,17 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class EachEngine(Engine, Protocol):
+    """An engine that takes every prompt with a sampling of its own."""
+
+    def generate_each(
+        self, requests: Sequence[tuple[Prompt, Sampling]]
+    ) -> Iterator[tuple[int, Completion]]:
+        """As `Engine.generate`."""
+        ...
+
+
 class Scorer(Protocol):
     """Weighs given texts, and may be unable to answer."""
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from hinlap.core.counting import counted
 from hinlap.core.messages import (
     Completion,
     Continuation,
+    EachEngine,
     Engine,
     Finish,
     Prompt,
@@ -26,6 +27,9 @@ from hinlap.core.messages import (
 )
 from hinlap.core.progress import Progress
 from hinlap.store.store import Store
+
+_REQUESTS_AT_ONCE = 2000
+"""Given to an engine together; more would only wait there."""
 
 
 def answer_key(engine: Engine, prompt: Prompt, sampling: Sampling) -> str:
@@ -48,26 +52,58 @@ def answer_all(
     one_at_a_time: how many of the first prompts are asked singly, so that their time is a
     request's latency; the others may share a batch.
     """
-    keys = [answer_key(engine, prompt, sampling) for prompt in prompts]
+    requests = [(prompt, sampling) for prompt in prompts]
+    return answer_each(engine, store, requests, progress, one_at_a_time=one_at_a_time)
+
+
+def answer_each(
+    engine: Engine,
+    store: Store,
+    requests: Sequence[tuple[Prompt, Sampling]],
+    progress: Progress,
+    *,
+    one_at_a_time: int = 0,
+) -> list[Completion]:
+    """As `answer_all`, each prompt with a sampling of its own. An engine that takes them so
+    (local weights) computes once what they share; others are asked by sampling."""
+    keys = [answer_key(engine, prompt, sampling) for prompt, sampling in requests]
     known = store.answers(keys)
     for key in keys:
         if key in known:
             progress.advance()
-    missing: dict[str, Prompt] = {}
-    for key, prompt in zip(keys, prompts, strict=True):
+    missing: dict[str, tuple[Prompt, Sampling]] = {}
+    for key, request in zip(keys, requests, strict=True):
         if key not in known:
-            missing.setdefault(key, prompt)
+            missing.setdefault(key, request)
     times = Counter(keys)
     alone = {key: None for key in keys[:one_at_a_time] if key in missing}
     together = [key for key in missing if key not in alone]
-    for group in [[key] for key in alone] + ([together] if together else []):
-        for index, completion in engine.generate([missing[key] for key in group], sampling):
+    groups = [[key] for key in alone]
+    groups += [
+        together[i : i + _REQUESTS_AT_ONCE] for i in range(0, len(together), _REQUESTS_AT_ONCE)
+    ]
+    for group in groups:
+        for index, completion in _generate(engine, [missing[key] for key in group]):
             key = group[index]
             if completion.finish is not Finish.FAILED:
                 store.keep_answers(engine.name, [(key, completion)])
             known[key] = completion
             progress.advance(times[key])
     return [known[key] for key in keys]
+
+
+def _generate(
+    engine: Engine, requests: Sequence[tuple[Prompt, Sampling]]
+) -> Iterator[tuple[int, Completion]]:
+    if isinstance(engine, EachEngine):
+        yield from engine.generate_each(requests)
+        return
+    places: dict[Sampling, list[int]] = {}
+    for place, (_, sampling) in enumerate(requests):
+        places.setdefault(sampling, []).append(place)
+    for sampling, members in places.items():
+        for index, done in engine.generate([requests[i][0] for i in members], sampling):
+            yield members[index], done
 
 
 def weigh_all(

@@ -93,6 +93,10 @@ class LocalEngine:
                     return int(place[field])
         return 2048
 
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self._tokenizer.chat_template)
+
     def render(self, prompt: Prompt) -> str:
         tokenizer = self._tokenizer
         if tokenizer.chat_template and not prompt.raw:
@@ -125,6 +129,9 @@ class LocalEngine:
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of running texts, without any special token."""
         return self._encode_all(texts, special=False)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
     def encode_answer(self, answer: str) -> list[int]:
         """Token ids of a whole answer as training needs it: the text, then the ending token."""

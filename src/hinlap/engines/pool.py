@@ -32,9 +32,11 @@ class EnginePool:
         return self._engines[key]
 
 
-def open_scorer(model: str, progress: Progress) -> LocalEngine | ServiceScorer:
+def open_scorer(
+    model: str, progress: Progress, *, dtype: str = "float32"
+) -> LocalEngine | ServiceScorer:
     """Who weighs texts by ``model``: a server for `http://host:8000/v1#model-name`, else local
     weights. Raises ModelError for an address without a model's name, and as `model_folder`."""
     if is_address(model):
         return scorer_at(model)
-    return LocalEngine(model, model_folder(model, progress), progress=progress)
+    return LocalEngine(model, model_folder(model, progress), dtype=dtype, progress=progress)

@@ -80,3 +80,8 @@ def mean(sums: Array) -> Array:
     """Of statistics (value, weight, ...); NaN without weight."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def distance_from_half(sums: Array) -> Array:
+    """How far the mean is from 0.5."""
+    return np.abs(mean(sums) - 0.5)

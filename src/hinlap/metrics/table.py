@@ -9,7 +9,7 @@ from typing import Any
 from hinlap.metrics import perplexity
 from hinlap.metrics.bleu import bleu
 from hinlap.metrics.chrf import chrf
-from hinlap.metrics.scores import Array, Scores, mean_scores
+from hinlap.metrics.scores import Array, Scores, distance_from_half, mean_scores
 from hinlap.metrics.squad import percent
 from hinlap.metrics.ter import ter
 
@@ -29,6 +29,7 @@ _REDUCE: Mapping[str, Callable[[], Reduce]] = {
     "byte_perplexity": lambda: perplexity.byte_perplexity,
     "bits_per_byte": lambda: perplexity.bits_per_byte,
     "token_accuracy": lambda: perplexity.token_accuracy,
+    "crows_pairs_distance": lambda: distance_from_half,
     "squad_exact_match": lambda: percent,
     "squad_f1": lambda: percent,
 }

@@ -79,11 +79,11 @@ def write_metric(
     for name, each in (("ids", ids), ("clusters", clusters)):
         if each is not None and len(each) != scores.n:
             raise ValueError(f"{scores.n} items have {len(each)} {name}")
-    content = _as_json(scores, interval, seed)
+    content = metric_as_json(scores, interval, seed)
     if parts:
         if any(part.n != scores.n for part, _ in parts):
             raise ValueError("a part has other items")
-        content["parts"] = [_as_json(part, own, seed) for part, own in parts]
+        content["parts"] = [metric_as_json(part, own, seed) for part, own in parts]
     if ids is not None:
         content["ids"] = list(ids)
     if clusters is not None:
@@ -107,7 +107,7 @@ def check_folder(path: Path) -> None:
         )
 
 
-def _as_json(scores: Scores, interval: Interval, seed: int) -> dict[str, Any]:
+def metric_as_json(scores: Scores, interval: Interval, seed: int) -> dict[str, Any]:
     content: dict[str, Any] = {
         "metric": scores.name,
         "signature": scores.signature,

@@ -79,7 +79,7 @@ def measure_perplexity(
         )
     said = [whole for whole in texts if whole.strip()]
     encoded = [[engine.first_id, *ids] for ids in engine.encode_texts(said)]
-    progress.start("weighing", sum(len(list(_windows(len(i), window, stride))) for i in encoded))
+    progress.start("weighing", sum(len(list(windows(len(i), window, stride))) for i in encoded))
     left = iter(encoded)
     stretches: list[Foreseen] = []
     for whole in texts:
@@ -113,7 +113,7 @@ def _weigh(
 ) -> list[tuple[float, int, int]]:
     """(nats, tokens, greedy hits) of each window's new tokens."""
     done = []
-    places = list(_windows(len(ids), window, stride))
+    places = list(windows(len(ids), window, stride))
     for first in range(0, len(places), _WINDOWS_AT_ONCE):
         group = places[first : first + _WINDOWS_AT_ONCE]
         pairs = [(ids[begin:new], ids[new:end]) for begin, new, end in group]
@@ -124,13 +124,13 @@ def _weigh(
     return done
 
 
-def _windows(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
+def windows(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
     """(begin, first new token, end) of each window over ``length`` tokens, the first of which is
     given. The last token of a window is foreseen and never read, so it spans one token more.
 
-    >>> list(_windows(10, 4, 2))
+    >>> list(windows(10, 4, 2))
     [(0, 1, 5), (2, 5, 7), (4, 7, 9), (5, 9, 10)]
-    >>> list(_windows(10, 4, 4))
+    >>> list(windows(10, 4, 4))
     [(0, 1, 5), (4, 5, 9), (5, 9, 10)]
     """
     new, end = 1, min(window + 1, length)

@@ -1,0 +1,221 @@
+"""Who a benchmark asks: a bare model, or a route of an app."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from hinlap.app.app import App
+from hinlap.app.chain import ItemResult, Status, run_chain
+from hinlap.app.declaration import StepSpec
+from hinlap.benchmarks.benchmark import Benchmark, Item
+from hinlap.core.errors import ModelError, UserError
+from hinlap.core.examples import Example, Split
+from hinlap.core.messages import Completion, Continuation, Finish, Scorer, ScoringEngine
+from hinlap.core.progress import Progress
+from hinlap.engines.cache import answer_each, weigh_all
+from hinlap.engines.local import LocalEngine
+from hinlap.engines.pool import open_scorer
+from hinlap.routes.route import Route
+from hinlap.routes.table import build_route
+from hinlap.store.store import Store
+from hinlap.workflows.answer import route_context
+from hinlap.workflows.bench_prompts import Prompting
+
+
+class Asked(Protocol):
+    """name, digest: who is asked, and all of it that decides an answer."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def benchmark(self) -> Benchmark: ...
+
+    def weigh(self, items: Sequence[Item]) -> list[list[tuple[float, int]]]:
+        """(log-likelihood in nats, tokens) of each text of each item."""
+        ...
+
+    def answer(self, items: Sequence[Item]) -> list[list[Completion]]:
+        """So many answers of each item as its benchmark draws."""
+        ...
+
+
+@dataclass(frozen=True)
+class AskedModel:
+    engine: Scorer
+    benchmark: Benchmark
+    prompting: Prompting
+    store: Store
+    progress: Progress
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    @property
+    def digest(self) -> str:
+        return self.engine.digest
+
+    def weigh(self, items: Sequence[Item]) -> list[list[tuple[float, int]]]:
+        pairs = [
+            self.prompting.weighing(text.question, text.text)
+            for item in items
+            for text in item.texts
+        ]
+        weighed = iter(weigh_all(self.engine, self.store, pairs, self.progress))
+        return [[next(weighed) for _ in item.texts] for item in items]
+
+    def answer(self, items: Sequence[Item]) -> list[list[Completion]]:
+        if not isinstance(self.engine, ScoringEngine):
+            raise ModelError(
+                "this server is asked for log-probabilities only; the benchmark wants answers",
+                where=self.name,
+                hint="name local weights, or an app with a service route: --app DIR --route NAME",
+            )
+        drawn = self.benchmark.sampling
+        if drawn is None:
+            return [[] for _ in items]
+        requests = [
+            (
+                self.prompting.prompt(item.question),
+                replace(drawn, seed=self.seed, repeat=repeat),
+            )
+            for item in items
+            for repeat in range(self.benchmark.draws)
+        ]
+        made = iter(answer_each(self.engine, self.store, requests, self.progress))
+        return [[next(made) for _ in range(self.benchmark.draws)] for _ in items]
+
+
+@dataclass(frozen=True)
+class AskedRoute:
+    """A route of an app: the item's parts fill the app's inputs, the last step's output is the
+    answer. Texts can be weighed where the app is one step of a model that weighs.
+
+    inputs: the name of a part by the name of an app's input, where they differ.
+    """
+
+    app: App
+    route: Route
+    benchmark: Benchmark
+    inputs: Mapping[str, str]
+    store: Store
+    progress: Progress
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.app.name}/{self.route.name}"
+
+    @property
+    def digest(self) -> str:
+        content = [self.route.engine.digest, self.app.digest(), sorted(self.inputs.items())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def weigh(self, items: Sequence[Item]) -> list[list[tuple[float, int]]]:
+        (step, *others), engine = self.app.spec.steps, self.route.engine
+        if others or self.app.functions or not isinstance(engine, ScoringEngine):
+            raise UserError(
+                f"{self.benchmark.name} weighs given texts, which an app of one step on local "
+                "weights can do",
+                where=self.name,
+                hint="take a benchmark whose items are answered (`hinlap bench list`)",
+            )
+        pairs = [
+            Continuation(self.route.make_prompt(step, self._fields(item)), text.text.strip())
+            for item in items
+            for text in item.texts
+        ]
+        weighed = iter(weigh_all(engine, self.store, pairs, self.progress))
+        return [[next(weighed) for _ in item.texts] for item in items]
+
+    def answer(self, items: Sequence[Item]) -> list[list[Completion]]:
+        examples = [Example(item.id, self._fields(item), Split.TEST) for item in items]
+        draws = []
+        for repeat in range(self.benchmark.draws):
+
+            def answered(
+                step: StepSpec, fields: Sequence[Mapping[str, str]], repeat: int = repeat
+            ) -> list[Completion]:
+                return self.route.answer(
+                    step, fields, self.seed + repeat, self.store, self.progress
+                )
+
+            draws.append([_last(item) for item in run_chain(self.app, examples, answered)])
+        return [list(of_item) for of_item in zip(*draws, strict=True)]
+
+    def _fields(self, item: Item) -> dict[str, str]:
+        wanted = list(self.app.spec.inputs)
+        parts = {**item.parts, "item": item.question}
+        found = {}
+        for name in wanted:
+            part = self.inputs.get(name, name)
+            if part not in parts and len(wanted) == 1 and name not in self.inputs:
+                part = "item"
+            if part not in parts:
+                raise UserError(
+                    f"the app's input {name!r} is no part of an item of {self.benchmark.name}",
+                    where="--input",
+                    hint=f"--input {name}=PART, one of: {', '.join(parts)}",
+                )
+            found[name] = parts[part]
+        return found
+
+
+def _last(item: ItemResult) -> Completion:
+    """What came out of the chain: an output that could not be read counts as failed."""
+    step = item.steps[-1]
+    if step.status in (Status.OK, Status.TRUNCATED):
+        finish = Finish.LENGTH if step.status is Status.TRUNCATED else Finish.STOP
+        return Completion(step.output, finish, 0, 0, 0.0)
+    return Completion("", Finish.FAILED, 0, 0, 0.0, error=f"{step.step}: {step.error}")
+
+
+MakeAsked = Callable[[Benchmark, Prompting], Asked]
+"""From a benchmark and its prompting to who is asked."""
+
+
+def ask_model(
+    model: str, dtype: str, seed: int, store: Store, progress: Progress
+) -> MakeAsked:
+    """Raises ModelError when the model cannot be had, and later where a chat is asked of one
+    without a chat template."""
+    engine = open_scorer(model, progress, dtype=dtype)
+
+    def make(benchmark: Benchmark, how: Prompting) -> Asked:
+        if how.chat and isinstance(engine, LocalEngine) and not engine.has_chat_template:
+            raise ModelError(
+                "the model has no chat template", where=engine.name, hint="leave --chat out"
+            )
+        return AskedModel(engine, benchmark, how, store, progress, seed)
+
+    return make
+
+
+@contextlib.contextmanager
+def ask_route(
+    folder: Path, route: str, inputs: Mapping[str, str], seed: int, progress: Progress
+) -> Iterator[tuple[MakeAsked, Store]]:
+    """A route of an app, made ready, and the app's store. Raises AppError, and as the route."""
+    app = load(folder)
+    with route_context(app, progress) as context:
+        ready = build_route(route, app, context)
+
+        def make(benchmark: Benchmark, how: Prompting) -> Asked:
+            if how.chat or how.shots != benchmark.preamble:
+                raise UserError(
+                    "a route has its own prompt", where="--route", hint="leave --chat, --shots out"
+                )
+            return AskedRoute(app, ready, benchmark, inputs, context.store, progress, seed)
+
+        yield make, context.store
