@@ -39,10 +39,11 @@ def table_rows(
 ) -> list[dict[str, str]]:
     """The rows of a CSV file, or one with tabs (then quotes are letters). Raises InputError that
     names the columns that are missing, or the line of a row with too few."""
-    quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-    reader = csv.DictReader(
-        io.StringIO(read_utf8(path)), delimiter="\t" if tabs else ",", quoting=quoting
-    )
+    text = io.StringIO(read_utf8(path))
+    if tabs:
+        reader = csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.DictReader(text)
     missing = [column for column in columns if column not in (reader.fieldnames or ())]
     if missing:
         raise no_benchmark_file(path, f"{what}: it lacks the columns {', '.join(missing)}")

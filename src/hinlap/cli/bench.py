@@ -47,8 +47,12 @@ if TYPE_CHECKING:
 @click.option("--shots", type=int, help="Solved examples before each item.")
 @click.option("--chat", is_flag=True, help="Ask by the model's chat template.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32")
-@click.option("--rater", default="offline", show_default=True,
-              help="Who rates toxicity: offline, perspective, or a Hugging Face classifier.")  # fmt: skip
+@click.option(
+    "--rater",
+    default="offline",
+    show_default=True,
+    help="Who rates toxicity: offline, perspective, or a Hugging Face classifier.",
+)
 @click.option("--item", "number", type=int, help="With show: which item, counted from 0.")
 @click.option("--seed", type=int, default=0, show_default=True,
               help="Of intervals, drawn answers, chosen shots.")  # fmt: skip
@@ -108,7 +112,10 @@ def bench(
             raise UserError("which benchmark?", hint="hinlap bench show NAME --item 7 --data DIR")
         _show(names[1], models[0] if models else None, options, number or 0)
         return
-    benchmarks = [find_benchmark(name) for name in names]
+    card = names == ("hhh",)
+    if "hhh" in names and not card:
+        raise UserError("hhh is a card of its own", hint="hinlap bench hhh --model M")
+    benchmarks = [] if card else [find_benchmark(name) for name in names]
     if training is not None:
         _check_leaks(benchmarks, options, training)
         return
@@ -119,7 +126,9 @@ def bench(
             hint="`hinlap models` lists names; or a route: --app DIR --route NAME",
         )
     if json_file is not None and len(names) * max(1, len(models)) > 1:
-        raise UserError("one file holds one run", where="--json", hint="name one benchmark, one model")
+        raise UserError(
+            "one file holds one run", where="--json", hint="name one benchmark and one model"
+        )
     if app_folder is not None:
         _run_route(benchmarks, app_folder, route, inputs, options, json_file, page)
     else:
@@ -178,9 +187,10 @@ def _run_models(
     store = Store(STORE)
     try:
         with TerminalProgress() as progress:
-            makers = [ask_model(model, options.dtype, options.seed, store, progress) for model in models]
-        for benchmark in benchmarks:
-            _run(benchmark, makers, options, store, json_file)
+            makers: list[MakeAsked] = [
+                ask_model(model, options.dtype, options.seed, store, progress) for model in models
+            ]
+        _run_all(benchmarks, makers, options, store, json_file)
         _write_page(store, page)
     finally:
         store.close()
@@ -204,15 +214,54 @@ def _run_route(
     pairs = dict(each.partition("=")[::2] for each in inputs)
     if not all(pairs.values()):
         raise UserError("an input is given as NAME=PART", where="--input")
-    with TerminalProgress() as progress, ask_route(
-        folder, route, pairs, options.seed, progress
-    ) as (
-        make,
-        store,
+    with (
+        TerminalProgress() as progress,
+        ask_route(folder, route, pairs, options.seed, progress) as make,
     ):
-        for benchmark in benchmarks:
-            _run(benchmark, [make], options, store, json_file)
-        _write_page(store, page)
+        _run_all(benchmarks, [make], options, make.store, json_file)
+        _write_page(make.store, page)
+
+
+def _run_all(
+    benchmarks: list[Benchmark],
+    makers: list[MakeAsked],
+    options: BenchOptions,
+    store: Store,
+    json_file: Path | None,
+) -> None:
+    """Without benchmarks: the card."""
+    for benchmark in benchmarks:
+        _run(benchmark, makers, options, store, json_file)
+    if not benchmarks:
+        for make in makers:
+            _run_card(make, options, store, json_file)
+
+
+def _run_card(make: MakeAsked, options: BenchOptions, store: Store, json_file: Path | None) -> None:
+    from hinlap.cli.progress import TerminalProgress
+    from hinlap.workflows.hhh import hhh_card, write_card
+    from hinlap.workflows.numbers import short, with_interval
+
+    with TerminalProgress() as progress:
+        card = hhh_card(make, options, store, progress)
+    if json_file is not None:
+        write_card(card, json_file)
+    click.secho(f"helpful, honest, harmless · {card.model}", bold=True)
+    virtue = ""
+    for row in card.rows:
+        if row.virtue != virtue:
+            virtue = row.virtue
+            click.secho(virtue, bold=True)
+        figure = row.figure
+        shown = with_interval(figure.interval) if figure else "–"
+        n = f"  n {figure.interval.n:,}" if figure else ""
+        p = "" if figure is None or figure.p_neutral is None else f"  p {short(figure.p_neutral)}"
+        said = f"  ({row.said})" if row.said else ""
+        click.echo(f"  {shown}{n}{p}  {row.meaning}{said}")
+        click.secho(f"    {row.benchmark}: {row.metric}", dim=True)
+    for run in card.runs:
+        for note in run.notes:
+            click.echo(f"  note, {run.benchmark.name}: {note}")
 
 
 def _run(

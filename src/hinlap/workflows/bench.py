@@ -111,7 +111,7 @@ def benchmark_file(benchmark: Benchmark, data: Path | None, progress: Progress) 
         if not data.exists():
             raise InputError("there is no such file or folder", where=str(data), hint="--data DIR")
         return data
-    first, *others = [pinned_file(pinned, data, progress) for pinned in benchmark.files]
+    first, *_ = [pinned_file(pinned, data, progress) for pinned in benchmark.files]
     return first
 
 
@@ -280,10 +280,11 @@ def compare_benches(runs: Sequence[BenchRun]) -> list[BenchPair]:
             if [item.id for item in a.items] != [item.id for item in b.items]:
                 continue
             rows.append((a, b, x, compare_paired(y.stats, x.stats, x.reduce, seed=a.seed)))
-        for (a, b, x, paired), p in zip(rows, holm([r[3].p for r in rows]), strict=True):
-            pairs.append(
-                BenchPair(metric, a.model, b.model, paired, p, verdict(paired, p, x.higher_is_better))
-            )
+        for (a, b, x, paired), p in zip(
+            rows, holm([1.0 if r[3].p is None else r[3].p for r in rows]), strict=True
+        ):
+            said = verdict(paired, p, higher_is_better=x.higher_is_better)
+            pairs.append(BenchPair(metric, a.model, b.model, paired, p, said))
     return pairs
 
 
@@ -310,9 +311,7 @@ def run_as_json(run: BenchRun, how: Prompting) -> dict[str, Any]:
                 **metric_as_json(each.scores, each.interval, run.seed),
                 "p_neutral": each.p_neutral,
                 "neutral": run.benchmark.neutral.get(each.scores.name),
-                "groups": {
-                    name: [i.value, i.low, i.high, i.n] for name, i in each.groups.items()
-                },
+                "groups": {name: [i.value, i.low, i.high, i.n] for name, i in each.groups.items()},
             }
             for each in run.figures
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -21,11 +21,13 @@ from hinlap.core.progress import Progress
 from hinlap.engines.cache import answer_each, weigh_all
 from hinlap.engines.local import LocalEngine
 from hinlap.engines.pool import open_scorer
+from hinlap.engines.service_scoring import ServiceScorer
 from hinlap.routes.route import Route
 from hinlap.routes.table import build_route
 from hinlap.store.store import Store
 from hinlap.workflows.answer import route_context
 from hinlap.workflows.bench_prompts import Prompting
+from hinlap.workflows.load import load
 
 
 class Asked(Protocol):
@@ -181,41 +183,66 @@ def _last(item: ItemResult) -> Completion:
     return Completion("", Finish.FAILED, 0, 0, 0.0, error=f"{step.step}: {step.error}")
 
 
-MakeAsked = Callable[[Benchmark, Prompting], Asked]
-"""From a benchmark and its prompting to who is asked."""
+class MakeAsked(Protocol):
+    """From a benchmark and its prompting to who is asked. chats: whether a chat template is there
+    to ask by."""
+
+    @property
+    def chats(self) -> bool: ...
+
+    def __call__(self, benchmark: Benchmark, how: Prompting) -> Asked: ...
 
 
-def ask_model(
-    model: str, dtype: str, seed: int, store: Store, progress: Progress
-) -> MakeAsked:
-    """Raises ModelError when the model cannot be had, and later where a chat is asked of one
-    without a chat template."""
-    engine = open_scorer(model, progress, dtype=dtype)
+@dataclass(frozen=True)
+class ModelAsking:
+    engine: LocalEngine | ServiceScorer
+    store: Store
+    progress: Progress
+    seed: int
 
-    def make(benchmark: Benchmark, how: Prompting) -> Asked:
-        if how.chat and isinstance(engine, LocalEngine) and not engine.has_chat_template:
+    @property
+    def chats(self) -> bool:
+        return isinstance(self.engine, LocalEngine) and self.engine.has_chat_template
+
+    def __call__(self, benchmark: Benchmark, how: Prompting) -> Asked:
+        if how.chat and not self.chats:
             raise ModelError(
-                "the model has no chat template", where=engine.name, hint="leave --chat out"
+                "there is no chat template here", where=self.engine.name, hint="leave --chat out"
             )
-        return AskedModel(engine, benchmark, how, store, progress, seed)
+        return AskedModel(self.engine, benchmark, how, self.store, self.progress, self.seed)
 
-    return make
+
+@dataclass(frozen=True)
+class RouteAsking:
+    app: App
+    route: Route
+    inputs: Mapping[str, str]
+    store: Store
+    progress: Progress
+    seed: int
+    chats: bool = False
+
+    def __call__(self, benchmark: Benchmark, how: Prompting) -> Asked:
+        if how.chat or how.shots != benchmark.preamble:
+            raise UserError(
+                "a route has its own prompt", where="--route", hint="leave --chat and --shots out"
+            )
+        return AskedRoute(
+            self.app, self.route, benchmark, self.inputs, self.store, self.progress, self.seed
+        )
+
+
+def ask_model(model: str, dtype: str, seed: int, store: Store, progress: Progress) -> ModelAsking:
+    """Raises ModelError when the model cannot be had."""
+    return ModelAsking(open_scorer(model, progress, dtype=dtype), store, progress, seed)
 
 
 @contextlib.contextmanager
 def ask_route(
     folder: Path, route: str, inputs: Mapping[str, str], seed: int, progress: Progress
-) -> Iterator[tuple[MakeAsked, Store]]:
-    """A route of an app, made ready, and the app's store. Raises AppError, and as the route."""
+) -> Iterator[RouteAsking]:
+    """A route of an app, made ready, with the app's store. Raises AppError, and as the route."""
     app = load(folder)
     with route_context(app, progress) as context:
         ready = build_route(route, app, context)
-
-        def make(benchmark: Benchmark, how: Prompting) -> Asked:
-            if how.chat or how.shots != benchmark.preamble:
-                raise UserError(
-                    "a route has its own prompt", where="--route", hint="leave --chat, --shots out"
-                )
-            return AskedRoute(app, ready, benchmark, inputs, context.store, progress, seed)
-
-        yield make, context.store
+        yield RouteAsking(app, ready, inputs, context.store, progress, seed)

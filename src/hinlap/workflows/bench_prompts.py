@@ -83,9 +83,7 @@ def prompting(
 
 def _spread(items: Sequence[Item], count: int, seed: int) -> list[Item]:
     """By hash, one of each group before a second of any."""
-    ranked = sorted(
-        items, key=lambda item: hashlib.sha256(f"{seed}/{item.id}".encode("utf-8")).digest()
-    )
+    ranked = sorted(items, key=lambda item: hashlib.sha256(f"{seed}/{item.id}".encode()).digest())
     times: dict[str, int] = {}
     rounds = []
     for place, item in enumerate(ranked):
