@@ -1,14 +1,15 @@
-"""Our side of the engine benches: ``score JOB`` or ``generate JOB``, timed after a warm-up."""
+"""Our side of the engine benches, timed after a warm-up: score, generate or continue a JOB."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hinlap.core.messages import Sampling
+from hinlap.core.messages import Sampling, raw_prompt
 from hinlap.core.progress import Silent
 from hinlap.engines.catalogue import model_folder
 from hinlap.engines.decoding import Ending
@@ -42,6 +43,27 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": seconds, "tokens": [list(answers[i].tokens) for i in range(len(requests))]}
 
 
+def continue_each(job: dict[str, Any]) -> dict[str, Any]:
+    engine = LocalEngine("model", FOLDER)
+    drawn = Sampling(max_tokens=job["new"], temperature=1.0, top_p=0.9)
+    requests = [
+        (raw_prompt(prompt), replace(drawn, repeat=repeat))
+        for prompt in job["prompts"]
+        for repeat in range(job["draws"])
+    ]
+    list(engine.generate_each(requests[:2]))
+    began = time.perf_counter()
+    done = [answer for _, answer in engine.generate_each(requests)]
+    return {
+        "seconds": time.perf_counter() - began,
+        "tokens": sum(answer.output_tokens for answer in done),
+    }
+
+
 if __name__ == "__main__":
     work = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    print(json.dumps({"score": score, "generate": generate}[sys.argv[1]](work)))
+    print(
+        json.dumps(
+            {"score": score, "generate": generate, "continue": continue_each}[sys.argv[1]](work)
+        )
+    )

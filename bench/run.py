@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import benchmarks
 import engine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -324,6 +325,62 @@ def bench_generation(name: str) -> list[dict[str, Any]]:
     return [{**row, "same_tokens": same, "tokens": rows * new}]
 
 
+WHOLE_COMMANDS = {"truthfulqa-mc": 60, "crows-pairs": 300}
+"""Items of each."""
+
+
+def bench_whole_command(name: str) -> list[dict[str, Any]]:
+    """A benchmark's command against lm-evaluation-harness's, start to end, with its figures."""
+    peer = environment("lm-eval-hf", ["torch", "lm-eval[hf]==0.4.13"])
+    shared = ROOT.parent / "shared" / "data"
+    limit = WHOLE_COMMANDS[name]
+    model = _model()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        ours, mine = benchmarks.run_ours(
+            OUR_PYTHON.parent / "hinlap", name, shared, model, folder / "ours", limit
+        )
+        rows = benchmarks.rows_of(name, shared, limit)
+        tasks = benchmarks.peer_tasks(name, peer, rows, folder / "peer")
+        theirs, size, found = benchmarks.run_peer(peer, model, tasks, folder / "peer", limit)
+    figures = {part["metric"]: part["value"] for part in (mine, *mine.get("parts", []))}
+    row = figure(f"bench_{name}", ours, theirs, "s", limit)
+    return [
+        {
+            **row,
+            "peer_batch_size": size,
+            "largest_gap_nats": benchmarks.largest_gap(name, mine, found),
+            "figures": figures,
+            "peer_figures": {
+                f"{task} {key}": value
+                for task, values in found["results"].items()
+                for key, value in values.items()
+                if isinstance(value, float) and "stderr" not in key
+            },
+        }
+    ]
+
+
+def bench_toxicity() -> list[dict[str, Any]]:
+    """25 continuations of 20 tokens of each prompt, top-p 0.9, against transformers.generate
+    prompt by prompt (25 sequences at once)."""
+    peer = environment("transformers", ["torch", "transformers==5.23.0", "peft==0.21.2"])
+    lines = gzip.decompress(
+        (ROOT.parent / "shared/data/real-toxicity-prompts/prompts.jsonl.gz").read_bytes()
+    ).decode("utf-8").split("\n")[:24]  # fmt: skip
+    WORK.mkdir(exist_ok=True)
+    job = WORK / "toxicity.json"
+    prompts = [json.loads(line)["prompt"]["text"] for line in lines]
+    job.write_text(json.dumps({"prompts": prompts, "draws": 25, "new": 20}), encoding="utf-8")
+    script = str(ROOT / "bench/ours_engine.py")
+    ours = _answer([str(OUR_PYTHON), script, "continue", str(job)])
+    theirs = _answer(
+        [str(peer), str(ROOT / "bench/peers/transformers_continue.py"), _model(), str(job)]
+    )
+    row = figure("toxicity_25_continuations", ours["seconds"], theirs["seconds"], "s", len(prompts))
+    return [{**row, "tokens": ours["tokens"], "peer_tokens": theirs["tokens"]}]
+
+
 def _model() -> str:
     """The embedded model's folder, as our side finds it."""
     command = [str(OUR_PYTHON), "-c", "import ours_engine; print(ours_engine.FOLDER)"]
@@ -351,6 +408,8 @@ BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "rouge": bench_rouge,
     **{f"scoring-{name}": functools.partial(bench_scoring, name) for name in SCORING},
     **{f"generation-{name}": functools.partial(bench_generation, name) for name in GENERATION},
+    **{f"bench-{name}": functools.partial(bench_whole_command, name) for name in WHOLE_COMMANDS},
+    "toxicity": bench_toxicity,
     "first_result": bench_first_result,
 }
 

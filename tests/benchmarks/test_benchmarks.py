@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import math
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -256,8 +257,11 @@ def test_a_chat_puts_shots_as_turns_and_answers_without_their_space(data: Path) 
 def test_a_model_without_a_chat_template_is_refused_under_chat(
     tiny_model: Path, data: Path, tmp_path: Path
 ) -> None:
+    bare = shutil.copytree(tiny_model, tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
     with pytest.raises(ModelError, match="no chat template"):
-        run("truthfulqa-mc", tiny_model, data, tmp_path, chat=True)
+        run("truthfulqa-mc", bare, data, tmp_path, chat=True)
+    assert run("truthfulqa-mc", tiny_model, data, tmp_path, chat=True).settings["chat"] is True
 
 
 def test_two_models_are_compared_item_by_item(tiny_model: Path, data: Path, tmp_path: Path) -> None:

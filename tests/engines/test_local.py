@@ -193,17 +193,35 @@ def test_top_k_and_top_p_keep_what_transformers_keeps() -> None:
     import torch
     from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-    from hinlap.engines.decoding import _filtered
+    from hinlap.engines.decoding import kept
 
-    scores = torch.randn(5, 400, generator=torch.Generator().manual_seed(1)) * 3
-    for top_k, top_p in ((7, 1.0), (0, 0.6), (50, 0.6), (400, 1.0), (1000, 0.999)):
+    # more tokens than are looked at first; flat rows need most of them
+    scores = torch.randn(5, 2000, generator=torch.Generator().manual_seed(1)) * 3
+    scores[3:] /= 30
+    for top_k, top_p in ((7, 1.0), (0, 0.6), (50, 0.6), (2000, 1.0), (9000, 0.999), (0, 0.999)):
         expected = scores
         if top_k:
             expected = TopKLogitsWarper(top_k)(None, expected)
         if top_p < 1:
             expected = TopPLogitsWarper(top_p)(None, expected)
-        found = torch.stack([_filtered(row, top_k, top_p) for row in scores])
-        assert torch.equal(found, expected)
+        for row, wanted in zip(scores, expected, strict=True):
+            values, tokens = kept(row, top_k, top_p)
+            found = torch.full_like(row, float("-inf")).scatter(0, tokens, values)
+            assert torch.equal(found, wanted)
+
+
+def test_noise_is_gumbel_and_depends_on_seed_place_and_token_alone() -> None:
+    import numpy as np
+
+    from hinlap.engines.decoding import gumbel_noise
+
+    tokens = np.arange(200_000)
+    noise = gumbel_noise(7, 3, tokens)
+    assert noise.mean() == pytest.approx(0.5772, abs=0.015)
+    assert noise.var() == pytest.approx(np.pi**2 / 6, abs=0.04)
+    assert np.array_equal(gumbel_noise(7, 3, tokens[::-5]), noise[::-5])
+    for other in (gumbel_noise(8, 3, tokens), gumbel_noise(7, 4, tokens)):
+        assert abs(np.corrcoef(noise, other)[0, 1]) < 0.01
 
 
 def test_first_tokens_are_drawn_with_the_model_s_own_probabilities() -> None:

@@ -90,7 +90,8 @@ class Benchmark:
     preamble:    published solved examples; they stand before each question by default.
     solved:      an item as a shot; None where items cannot be.
     as_it_stands: texts are continued as they stand: no chat template, no shots.
-    rated:       answers are rated by a classifier.
+    rated:       answers are rated by a classifier. rated_facts: of which facts a text and the data
+                 set's own rating of it are, so that the classifier's agreement can be told.
     running:     the file is one running text, measured by windows.
     neutral:     metrics that are best at a value in between, and that value: how far a share is
                  from it is tested.
@@ -110,5 +111,6 @@ class Benchmark:
     solved: Callable[[Item], Shot] | None = None
     as_it_stands: bool = False
     rated: bool = False
+    rated_facts: tuple[str, str] | None = None
     running: bool = False
     neutral: Mapping[str, float] = field(default_factory=dict)

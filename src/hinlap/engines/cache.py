@@ -26,10 +26,13 @@ from hinlap.core.messages import (
     Scorer,
 )
 from hinlap.core.progress import Progress
+from hinlap.engines.classifier import Classifier
 from hinlap.store.store import Store
 
 _REQUESTS_AT_ONCE = 2000
 """Given to an engine together; more would only wait there."""
+_RATINGS_AT_ONCE = 20
+"""Between two writes."""
 
 
 def answer_key(engine: Engine, prompt: Prompt, sampling: Sampling) -> str:
@@ -138,6 +141,33 @@ def weigh_all(
             f"{engine.name}: {counted(cut, 'context')} of {len(names):,} longer than the window, "
             "cut from the left"
         )
+    return [known[key] for key in keys]
+
+
+def rate_all(
+    classifier: Classifier, store: Store, texts: Sequence[str], progress: Progress
+) -> list[float | None]:
+    """The rating of each text, in order; equal texts are rated once. None where one cannot be
+    rated: these are asked again by the next run."""
+    keys = [
+        hashlib.sha256(json.dumps([classifier.digest, text]).encode()).hexdigest() for text in texts
+    ]
+    known: dict[str, float | None] = dict(store.ratings(keys))
+    times = Counter(keys)
+    progress.advance(sum(times[key] for key in known))
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    names, waiting = list(missing), []
+    try:
+        for index, rating in classifier.rate(list(missing.values())):
+            known[names[index]] = rating
+            if rating is not None:
+                waiting.append((names[index], rating))
+            progress.advance(times[names[index]])
+            if len(waiting) >= _RATINGS_AT_ONCE:
+                store.keep_ratings(waiting)
+                waiting = []
+    finally:  # what was rated before a failure is kept
+        store.keep_ratings(waiting)
     return [known[key] for key in keys]
 
 

@@ -14,6 +14,11 @@ import torch
 from hinlap.core.errors import EngineError, MissingExtraError, UserError
 from hinlap.core.messages import Sampling
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_LOOKED_AT_FIRST = 512
+_GAMMA = 0x9E3779B97F4A7C15  # the odd number nearest 2**64 / golden ratio
+
 
 class End(enum.Enum):
     """Why a row ended: an ending token, a stop string or a finished constraint, no more room."""
@@ -98,9 +103,10 @@ class Chooser:
     """Draws one row's next tokens.
 
     Adds Gumbel noise to the filtered log-probabilities, so that the greedy choice after it is a
-    draw from them (Gumbel-max). Seeded by the request's seed, repeat and prompt: an answer does
-    not depend on what else is in the batch. The repetition penalty (Keskar et al. 2019, CTRL)
-    counts the row's own tokens, prompt and answer.
+    draw from them (Gumbel-max). The noise of a token comes from the request's seed, repeat and
+    prompt, the place in the answer and the token's id alone: an answer does not depend on what
+    else is in the batch, nor on the order of nearly equal scores. The repetition penalty (Keskar
+    et al. 2019, CTRL) counts the row's own tokens, prompt and answer.
     """
 
     def __init__(
@@ -108,9 +114,8 @@ class Chooser:
     ) -> None:
         self._sampling = sampling
         self._constraint = constraint
-        self._generator = torch.Generator()
-        if sampling.temperature > 0:
-            self._generator.manual_seed(_seed(sampling, prompt))
+        self._seed = _seed(sampling, prompt) if sampling.temperature > 0 else 0
+        self._drawn = 0
         self._seen = sorted(set(prompt)) if sampling.repetition_penalty != 1.0 else []
 
     @property
@@ -154,9 +159,10 @@ class Chooser:
         if self._constraint is not None:
             self._constraint.forbid(scores)
         if sampling.temperature > 0:
-            scores = _filtered(scores / sampling.temperature, sampling.top_k, sampling.top_p)
-            noise = torch.empty(len(scores)).exponential_(generator=self._generator)
-            scores = scores - noise.log_().to(scores.device)
+            scores, tokens = kept(scores / sampling.temperature, sampling.top_k, sampling.top_p)
+            noise = gumbel_noise(self._seed, self._drawn, tokens.cpu().numpy())
+            self._drawn += 1
+            return int(tokens[(scores.double().cpu() + torch.from_numpy(noise)).argmax()])
         return int(scores.argmax())
 
     def _accept(self, token: int) -> None:
@@ -198,17 +204,45 @@ def not_numbers(model: str) -> EngineError:
     )
 
 
-def _filtered(scores: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
-    """(V,) scores with everything outside top-k and the nucleus at minus infinity."""
-    if 0 < top_k < len(scores):
-        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], float("-inf"))
-    if top_p < 1.0:
-        ordered, order = scores.sort(descending=True)
-        weights = ordered.softmax(-1)
-        before = weights.cumsum(-1) - weights
-        outside = torch.zeros_like(scores, dtype=torch.bool).scatter(0, order, before >= top_p)
-        scores = scores.masked_fill(outside, float("-inf"))
-    return scores
+def kept(scores: torch.Tensor, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of (V,) scores those in the top-k and the nucleus, and their tokens.
+
+    The nucleus (Holtzman et al. 2020) is the fewest likeliest tokens, of the top-k, whose
+    probabilities reach ``top_p``. It is looked for among some of the likeliest first, since
+    sorting a whole vocabulary takes longer than many a forward.
+    """
+    vocabulary = len(scores)
+    tokens = torch.arange(vocabulary, device=scores.device)
+    if 0 < top_k < vocabulary:
+        tokens = (scores >= scores.topk(top_k).values[-1]).nonzero()[:, 0]
+        scores = scores[tokens]
+    if top_p >= 1.0:
+        return scores, tokens
+    whole = scores.logsumexp(-1)
+    size = min(_LOOKED_AT_FIRST, len(scores))
+    while True:
+        ordered, order = scores.topk(size)
+        weights = (ordered - whole).exp()
+        reached = weights.cumsum(-1)
+        if size == len(scores) or float(reached[-1]) >= top_p:
+            inside = int((reached - weights < top_p).sum())
+            return ordered[:inside], tokens[order[:inside]]
+        size = min(size * 8, len(scores))
+
+
+def gumbel_noise(seed: int, place: int, tokens: Array) -> Array:
+    """Standard Gumbel noise, a function of its arguments alone: splitmix64 (Steele et al. 2014,
+    "Fast Splittable Pseudorandom Number Generators") over the tokens' ids, seeded by the place."""
+    start = _mixed(np.array([(seed + place * _GAMMA) % 2**64], np.uint64))
+    bits = _mixed(start + tokens.astype(np.uint64) * np.uint64(_GAMMA))
+    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return np.asarray(-np.log(-np.log(uniform)))
+
+
+def _mixed(state: Array) -> Array:
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(state ^ (state >> np.uint64(31)))
 
 
 def _seed(sampling: Sampling, prompt: Sequence[int]) -> int:

@@ -157,7 +157,8 @@ class Batch:
                 index, path = self._waiting[0]
                 request = self._requests[index]
                 own_from = path[-1].stop if path else 0
-                length = len(request.ids) - own_from
+                same = bool(joining) and _same_prompt(joining[-1].request, request)
+                length = 0 if same else len(request.ids) - own_from
                 if joining and size + length > _PREFILL_TOKENS:
                     break
                 if request.room <= 0:
@@ -217,7 +218,8 @@ class Batch:
         )
 
     def _prefill(self, joining: list[_Row]) -> torch.Tensor:
-        """(rows, V) logits after each joining row's prompt."""
+        """(rows, V) logits after each joining row's prompt. Rows of equal prompts (draws of one)
+        are computed once, and each keeps a copy."""
         for row in joining:
             self._store_path(row)
         rows, device = self._rows, self._weights.device
@@ -225,15 +227,22 @@ class Batch:
         positions: list[int] = []
         own: list[Own] = []
         keep: list[Keep] = []
+        lasts: list[int] = []
         spans: dict[Node, list[slice]] = {}
         ranges: list[tuple[slice, Adapter]] = []
+        computed: dict[tuple[tuple[int, ...], int], slice] = {}
         for offset, row in enumerate(joining):
             prompt = row.request.ids
-            span = slice(len(ids), len(ids) + len(prompt) - row.own_from)
+            known = computed.get((prompt, id(row.request.adapter)))
+            span = known or slice(len(ids), len(ids) + len(prompt) - row.own_from)
+            keep.append(Keep(span, row=len(self._active) + offset, rows=rows))
+            lasts.append(span.stop - 1)
+            if known:
+                continue
+            computed[prompt, id(row.request.adapter)] = span
             ids += prompt[row.own_from :]
             positions += range(row.own_from, len(prompt))
             own.append(Own(span))
-            keep.append(Keep(span, row=len(self._active) + offset, rows=rows))
             for node in row.path:
                 spans.setdefault(node, []).append(span)
             if row.request.adapter is not None:
@@ -246,7 +255,7 @@ class Batch:
             ],
             keep=keep,
         )
-        last = torch.tensor([part.span.stop - 1 for part in own], device=device)
+        last = torch.tensor(lasts, device=device)
         return self._weights.forward(ids, layout, last, ranges)
 
     def _store_path(self, row: _Row) -> None:
@@ -383,6 +392,10 @@ def _extended(path: list[Node], node: Node) -> list[Node]:
     if not long and (node.requests < 2 or node.stop - start < _SHORTEST_SHARED):
         return path
     return [*path, node]
+
+
+def _same_prompt(a: Request, b: Request) -> bool:
+    return a.ids == b.ids and a.adapter is b.adapter
 
 
 def _joined(spans: list[slice], device: str) -> slice | torch.Tensor:

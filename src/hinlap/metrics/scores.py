@@ -5,7 +5,7 @@ Kept per item, one pass serves the figure, its interval and every paired test.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,6 +73,21 @@ def mean_scores(
     """Scores whose figure is the mean of the items' values."""
     column = np.asarray(values, dtype=np.float64).reshape(-1, 1)
     stats = np.hstack([column, np.ones_like(column)])
+    return Scores(name, signature, stats, mean, tuple(values), higher_is_better, share)
+
+
+def defined_mean_scores(
+    name: str,
+    values: Sequence[float | None],
+    signature: str,
+    *,
+    higher_is_better: bool = True,
+    share: bool = False,
+) -> Scores:
+    """As `mean_scores`, over the items that have a value; the others move nothing."""
+    stats = np.array(
+        [[0.0, 0.0] if value is None else [value, 1.0] for value in values], dtype=np.float64
+    ).reshape(-1, 2)
     return Scores(name, signature, stats, mean, tuple(values), higher_is_better, share)
 
 

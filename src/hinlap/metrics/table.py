@@ -9,6 +9,7 @@ from typing import Any
 from hinlap.metrics import perplexity
 from hinlap.metrics.bleu import bleu
 from hinlap.metrics.chrf import chrf
+from hinlap.metrics.group_correlation import correlation_of_sums
 from hinlap.metrics.scores import Array, Scores, distance_from_half, mean_scores
 from hinlap.metrics.squad import percent
 from hinlap.metrics.ter import ter
@@ -29,6 +30,8 @@ _REDUCE: Mapping[str, Callable[[], Reduce]] = {
     "byte_perplexity": lambda: perplexity.byte_perplexity,
     "bits_per_byte": lambda: perplexity.bits_per_byte,
     "token_accuracy": lambda: perplexity.token_accuracy,
+    "winogender_bls_correlation": lambda: partial(correlation_of_sums, known=()),
+    "winogender_text_correlation": lambda: partial(correlation_of_sums, known=()),
     "crows_pairs_distance": lambda: distance_from_half,
     "squad_exact_match": lambda: percent,
     "squad_f1": lambda: percent,

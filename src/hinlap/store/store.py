@@ -18,7 +18,15 @@ from sqlalchemy.orm import Session
 
 from hinlap.core.errors import StorageError
 from hinlap.core.messages import Completion, Finish
-from hinlap.store.tables import AnswerRow, FigureRow, ItemRow, RunRow, WeightRow
+from hinlap.store.tables import (
+    AnswerRow,
+    BenchRow,
+    FigureRow,
+    ItemRow,
+    RatingRow,
+    RunRow,
+    WeightRow,
+)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -50,6 +58,18 @@ class FigureRecord:
     high: float | None
     n: int
     signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRecord:
+    """A finished benchmark run; content: all of it, as JSON text."""
+
+    key: str
+    benchmark: str
+    model: str
+    made_at: str
+    version: str
+    content: str
 
 
 class Store:
@@ -129,6 +149,41 @@ class Store:
         rows = [{"key": k, "logprob": lp, "tokens": n} for k, lp, n in weights]
         self._insert_new(WeightRow, rows)
 
+    def ratings(self, keys: Sequence[str]) -> dict[str, float]:
+        """Cached ratings among ``keys``."""
+        found: dict[str, float] = {}
+        with self._session() as session:
+            for part in _chunks(keys):
+                for row in session.scalars(select(RatingRow).where(RatingRow.key.in_(part))):
+                    found[row.key] = row.value
+        return found
+
+    def keep_ratings(self, ratings: Iterable[tuple[str, float]]) -> None:
+        self._insert_new(RatingRow, [{"key": key, "value": value} for key, value in ratings])
+
+    def keep_bench(self, key: str, benchmark: str, model: str, version: str, content: str) -> None:
+        """Writes a finished benchmark run in the place of one of the same key."""
+        row = BenchRow(
+            key=key,
+            benchmark=benchmark,
+            model=model,
+            made_at=utc_now(),
+            version=version,
+            content=content,
+        )
+        with self._session() as session:
+            session.merge(row)
+            session.commit()
+
+    def benches(self) -> list[BenchRecord]:
+        """All finished benchmark runs, oldest first."""
+        with self._session() as session:
+            rows = session.scalars(select(BenchRow).order_by(BenchRow.made_at, BenchRow.key))
+            return [
+                BenchRecord(r.key, r.benchmark, r.model, r.made_at, r.version, r.content)
+                for r in rows
+            ]
+
     def start_run(self, app: str, app_digest: str, command: str, version: str) -> int:
         """A new run's number."""
         with self._session() as session:
@@ -188,7 +243,9 @@ class Store:
                 for r in rows
             ]
 
-    def _insert_new(self, table: type[AnswerRow | WeightRow], rows: list[dict[str, Any]]) -> None:
+    def _insert_new(
+        self, table: type[AnswerRow | WeightRow | RatingRow], rows: list[dict[str, Any]]
+    ) -> None:
         if not rows:
             return
         with self._session() as session:

@@ -41,6 +41,28 @@ class WeightRow(Base):
     tokens: Mapped[int] = mapped_column(Integer)
 
 
+class RatingRow(Base):
+    """A cached rating of a text in [0, 1], by the digest of classifier and text."""
+
+    __tablename__ = "ratings"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[float] = mapped_column(Float)
+
+
+class BenchRow(Base):
+    """A finished benchmark run, whole, as JSON; a later run of the same key takes its place."""
+
+    __tablename__ = "benches"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    benchmark: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    made_at: Mapped[str] = mapped_column(String(32))
+    version: Mapped[str] = mapped_column(String(32))
+    content: Mapped[str] = mapped_column(Text)
+
+
 class RunRow(Base):
     """One run of a command over an app."""
 

@@ -23,6 +23,7 @@ from hinlap.data.text_file import read_utf8
 from hinlap.engines.cache import rate_all
 from hinlap.engines.classifier import Classifier, open_classifier
 from hinlap.metrics.scores import Scores
+from hinlap.stats.agreement import agreement
 from hinlap.stats.binomial import binomial_p
 from hinlap.stats.bootstrap import Interval, bootstrap_interval
 from hinlap.stats.paired import Paired, Verdict, compare_paired, holm, verdict
@@ -31,6 +32,7 @@ from hinlap.workflows.bench_asking import Asked, MakeAsked
 from hinlap.workflows.bench_prompts import Prompting, prompting
 from hinlap.workflows.bench_windows import foreseen_windows
 from hinlap.workflows.metric_file import metric_as_json, write_metric
+from hinlap.workflows.numbers import short
 
 STORE = Path(".hinlap") / "store.db"
 FEW_ITEMS = 100
@@ -123,12 +125,12 @@ def read_benchmark(
         raise UserError(f"a limit of {options.limit} leaves no items", hint="--limit 1 or more")
     file = benchmark_file(benchmark, options.data, progress)
     items = benchmark.read(file)
-    if not items:
+    if not items and not benchmark.running:
         raise InputError("there are no items", where=str(file))
-    (often, times), *_ = Counter(item.id for item in items).most_common(1)
-    if times > 1:
+    twice = [(item, n) for item, n in Counter(i.id for i in items).most_common(1) if n > 1]
+    if twice:
         raise InputError(
-            f"the id {often!r} stands there {times} times",
+            f"the id {twice[0][0]!r} stands there {twice[0][1]} times",
             where=str(file),
             hint="each item needs an id of its own",
         )
@@ -224,12 +226,37 @@ def _ask(
         rated = iter(rate_all(rater, store, flat, progress))
         progress.finish()
         ratings = [tuple(None if a is None else next(rated) for a in each) for each in answers]
+        notes += _agreement(asked.benchmark, items, rater, store, progress)
         unrated = sum(r is None for each in ratings for r in each)
         if unrated:
             notes.append(f"{counted(unrated, 'answer')} without a rating")
     return [
         Given(tuple(n for n, _ in w), tuple(t for _, t in w), a, r)
         for w, a, r in zip(weighed, answers, ratings, strict=True)
+    ]
+
+
+def _agreement(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    rater: Classifier,
+    store: Store,
+    progress: Progress,
+) -> list[str]:
+    """How far the classifier can be trusted here: against the data set's own ratings."""
+    if benchmark.rated_facts is None:
+        return []
+    text, rating = benchmark.rated_facts
+    known = [item.facts for item in items if item.facts.get(rating) is not None]
+    progress.start(f"rating the data set's own texts by {rater.name}", len(known))
+    ratings = rate_all(rater, store, [facts[text] for facts in known], progress)
+    progress.finish()
+    both = [(r, facts[rating]) for r, facts in zip(ratings, known, strict=True) if r is not None]
+    found = agreement([r for r, _ in both], [t for _, t in both])
+    return [
+        f"{rater.name} against the data set's own ratings of {counted(found.n, 'text')}: "
+        f"AUC {short(found.auc)}, Spearman {short(found.spearman)}, at 0.5 precision "
+        f"{short(found.precision)}, recall {short(found.recall)}"
     ]
 
 
