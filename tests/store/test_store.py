@@ -90,6 +90,31 @@ def test_weights_come_back_with_their_token_counts(store: Store) -> None:
     assert store.weights(["a", "b", "c"]) == {"a": (-12.25, 7), "b": (-0.5, 1)}
 
 
+def test_ratings_come_back_and_the_first_stays(store: Store) -> None:
+    store.keep_ratings([("a", 0.125), ("b", 1.0)])
+    store.keep_ratings([("a", 0.5)])
+    assert store.ratings(["a", "b", "c"]) == {"a": 0.125, "b": 1.0}
+    store.keep_ratings([])
+    assert store.ratings([]) == {}
+
+
+def test_a_benchs_later_run_takes_the_place_of_the_earlier(store: Store) -> None:
+    store.keep_bench("k", "hhh", "tiny", "0.1.0", '{"first": 1}')
+    store.keep_bench("l", "squad", "tiny", "0.1.0", "{}")
+    store.keep_bench("k", "hhh", "tiny", "0.2.0", '{"text": "ช้าง"}')
+    found = {each.key: each for each in store.benches()}
+    assert set(found) == {"k", "l"}
+    assert (found["k"].version, found["k"].content) == ("0.2.0", '{"text": "ช้าง"}')
+
+
+def test_benches_come_oldest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, second in (("z", 1), ("a", 3), ("m", 2)):
+        moment = f"2026-01-01T00:00:0{second}+00:00"
+        monkeypatch.setattr("hinlap.store.store.utc_now", lambda moment=moment: moment)
+        store.keep_bench(key, "hhh", "tiny", "0.1.0", "{}")
+    assert [each.key for each in store.benches()] == ["z", "m", "a"]
+
+
 def test_runs_are_numbered_one_after_another(store: Store) -> None:
     numbers = [store.start_run("app", "d" * 64, "compare", "0.1.0") for _ in range(3)]
     assert numbers == [1, 2, 3]

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from hinlap.core.counting import counted
@@ -31,8 +32,10 @@ from hinlap.store.store import Store
 
 _REQUESTS_AT_ONCE = 2000
 """Given to an engine together; more would only wait there."""
-_RATINGS_AT_ONCE = 20
-"""Between two writes."""
+_RATINGS_AT_ONCE = 200
+"""At most between two writes."""
+_RATINGS_WAIT_SECONDS = 0.2
+"""After which what was rated is written: a slow service's ratings one by one."""
 
 
 def answer_key(engine: Engine, prompt: Prompt, sampling: Sampling) -> str:
@@ -145,10 +148,19 @@ def weigh_all(
 
 
 def rate_all(
-    classifier: Classifier, store: Store, texts: Sequence[str], progress: Progress
+    classifier: Classifier,
+    store: Store,
+    texts: Sequence[str],
+    progress: Progress,
+    *,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[float | None]:
     """The rating of each text, in order; equal texts are rated once. None where one cannot be
-    rated: these are asked again by the next run."""
+    rated: these are asked again by the next run.
+
+    A slow service's ratings are written one by one, fast ones some at a time: a killed process
+    loses at most two batches of a local model. clock: seconds.
+    """
     keys = [
         hashlib.sha256(json.dumps([classifier.digest, text]).encode()).hexdigest() for text in texts
     ]
@@ -156,16 +168,18 @@ def rate_all(
     times = Counter(keys)
     progress.advance(sum(times[key] for key in known))
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-    names, waiting = list(missing), []
+    names = list(missing)
+    waiting: list[tuple[str, float]] = []
+    written = clock()
     try:
         for index, rating in classifier.rate(list(missing.values())):
             known[names[index]] = rating
             if rating is not None:
                 waiting.append((names[index], rating))
             progress.advance(times[names[index]])
-            if len(waiting) >= _RATINGS_AT_ONCE:
+            if len(waiting) >= _RATINGS_AT_ONCE or clock() - written > _RATINGS_WAIT_SECONDS:
                 store.keep_ratings(waiting)
-                waiting = []
+                waiting, written = [], clock()
     finally:  # what was rated before a failure is kept
         store.keep_ratings(waiting)
     return [known[key] for key in keys]
