@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hinlap.data.squad_file import read_squad
 from hinlap.metrics.match import bag_f1, normal_answer, token_f1
 from hinlap.metrics.squad import Question, Version, squad
 from hinlap.stats.bootstrap import bootstrap_interval
-from hinlap.workflows.score_squad import read_answers, read_squad, score_squad
+from hinlap.workflows.score_squad import read_answers, score_squad
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SQUAD = SHARED / "squad"

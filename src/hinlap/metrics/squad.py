@@ -19,11 +19,14 @@ OFFICIAL = "official"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """answers: what people answered; empty when the text does not tell. article: its title."""
+    """answers: what people answered; empty when the text does not tell. article: its title.
+    text, context: the question and its passage; no figure needs them."""
 
     id: str
     answers: tuple[str, ...]
     article: str = ""
+    text: str = ""
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,11 @@ _REDUCE: Mapping[str, Callable[[], Reduce]] = {
     "winogender_bls_correlation": lambda: partial(correlation_of_sums, known=()),
     "winogender_text_correlation": lambda: partial(correlation_of_sums, known=()),
     "crows_pairs_distance": lambda: distance_from_half,
-    "squad_exact_match": lambda: percent,
-    "squad_f1": lambda: percent,
+    **{
+        f"squad{version}{part}_{kind}": lambda: percent
+        for version, part in (("", ""), ("_v2", ""), ("_v2", "_has_answer"), ("_v2", "_no_answer"))
+        for kind in ("exact_match", "f1")
+    },
 }
 
 
