@@ -152,7 +152,7 @@ def read_metric(path: Path) -> MetricFile:
         raise InputError("'parts' is not a list", where=str(path), hint=_HINT)
     scores: dict[str, Scores] = {}
     for place, part in [("", content), *((f"parts[{i}]: ", p) for i, p in enumerate(parts))]:
-        found = _scores(part, f"{path}: {place}".rstrip(": "))
+        found = scores_from_json(part, f"{path}: {place}".rstrip(": "))
         if found.name in scores:
             raise InputError(f"two metrics are called {found.name!r}", where=str(path))
         scores[found.name] = found
@@ -174,7 +174,7 @@ def read_metric(path: Path) -> MetricFile:
     return MetricFile(path, scores, n, ids, labels, digest if isinstance(digest, str) else None)
 
 
-def _scores(part: Any, where: str) -> Scores:
+def scores_from_json(part: Any, where: str) -> Scores:
     if not isinstance(part, dict):
         raise InputError("not an object", where=where, hint=_HINT)
     for key in ("metric", "signature"):
