@@ -52,9 +52,13 @@ def _generate_one(weights: Weights, request: Request, ending: Ending) -> Generat
 
 
 def _state(out: Any) -> dict[str, Any]:
-    """What a model's output hands on to its next token, by the names transformers uses."""
-    names = ("past_key_values", "cache_params")
-    return {n: out[n] for n in names if n in out and out[n] is not None}
+    """What a model's output hands on to its next token, by the names transformers uses.
+
+    Its own keys only: from 5.24 on an output answers to older names, too, that its model ignores.
+    """
+    own = set(out.keys())
+    names = ("past_key_values", "cache", "cache_params")
+    return {name: out[name] for name in names if name in own and out[name] is not None}
 
 
 def weigh_plainly(

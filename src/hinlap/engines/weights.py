@@ -195,7 +195,7 @@ class Weights:
         if size > _PACK_SHARE * psutil.virtual_memory().available:
             return
         for module in self.model.modules():
-            if type(module) is torch.nn.Linear and module.weight.dtype == torch.float32:
+            if type(module) is torch.nn.Linear and _packs(module.weight.dtype):
                 _pack(module)
 
     def _check_sharing(self) -> str:
@@ -366,6 +366,13 @@ def _pack(linear: torch.nn.Linear) -> None:
         return torch.nn.functional.linear(x, weight, bias)
 
     linear.forward = forward  # type: ignore[method-assign,assignment]
+
+
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies this precision by instructions of the processor's own."""
+    if dtype == torch.float32:
+        return True
+    return dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @contextlib.contextmanager
