@@ -3,10 +3,12 @@
 step:  one decode step of 1 and 16 rows, and one scoring forward, by torch's profiler.
 packs: all matrices of the model times 1, 4 and 16 rows, by torch and packed by oneDNN.
 bf16:  how far bfloat16 log-probabilities are from float32, on TruthfulQA's choices.
+memory: what weighing 10,000 texts adds to the resident memory of the model.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
 from pathlib import Path
@@ -77,6 +79,25 @@ def bf16() -> None:
     print(f"sums: {max(sums):.2f} at most")
 
 
+def memory() -> None:
+    engine = LocalEngine("model", FOLDER)
+    engine.score_texts([("warm", " up")])
+    before = _resident_peak()
+    rows = jobs.articles()
+    pairs = [
+        (f"{n}. {' '.join(rows[n % len(rows)]['text'].split()[: 4 + n % 9])}\nTopic:", f" {topic}")
+        for n in range(2500)
+        for topic in ("sport", "science", "politics", "the weather")
+    ]
+    engine.score_texts(pairs)
+    after = _resident_peak()
+    print(f"{len(pairs):,} texts: {before:.2f} GB with the model, {after:.2f} GB at the peak")
+
+
+def _resident_peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def _median(run: object) -> float:
     times = []
     for _ in range(8):
@@ -88,4 +109,4 @@ def _median(run: object) -> float:
 
 
 if __name__ == "__main__":
-    {"step": step, "packs": packs, "bf16": bf16}[sys.argv[1]]()
+    {"step": step, "packs": packs, "bf16": bf16, "memory": memory}[sys.argv[1]]()

@@ -31,7 +31,7 @@ def score(items: list[list[tuple[str, str]]]) -> dict[str, Any]:
 
 
 def generate(job: dict[str, Any]) -> dict[str, Any]:
-    weights = Weights("model", FOLDER)
+    weights = Weights("model", FOLDER, job["dtype"])
     sampling = Sampling(max_tokens=job["new"])
     requests = [Request(tuple(ids), sampling, job["new"]) for ids in job["prompts"]]
     endless = Ending(None, [])

@@ -310,19 +310,68 @@ def bench_scoring(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def bench_generation(name: str) -> list[dict[str, Any]]:
-    """New tokens per second against transformers.generate: the same token ids, float32."""
+def bench_generation(name: str, dtype: str = "float32") -> list[dict[str, Any]]:
+    """New tokens against transformers.generate: the same token ids, greedy."""
     peer = environment("transformers", ["torch", "transformers==5.23.0", "peft==0.21.2"])
-    rows, shared, own, new = GENERATION[name]
-    job = WORK / f"{name}.json"
-    job.write_text(json.dumps(engine.generation_job(rows, shared, own, new)), encoding="utf-8")
+    job = _generation_job(name, dtype)
     script = str(ROOT / "bench/ours_engine.py")
     ours = _answer([str(OUR_PYTHON), script, "generate", str(job)])
     theirs = _answer([str(peer), str(ROOT / "bench/peers/transformers_ids.py"), _model(), str(job)])
-    row = figure(f"generation_{name}", ours["seconds"], theirs["seconds"], "s", rows)
-    same = sum(a == b for x, y in zip(ours["tokens"], theirs["tokens"], strict=True)
-               for a, b in zip(x, y, strict=True))  # fmt: skip
-    return [{**row, "same_tokens": same, "tokens": rows * new}]
+    return [_generation_row(name if dtype == "float32" else f"{name}_{dtype}", ours, theirs)]
+
+
+def bench_native(name: str) -> list[dict[str, Any]]:
+    """The same against engines in C++: llama.cpp built for this processor, with sequences that
+    share the beginning, and CTranslate2 (which shares nothing); bfloat16 and float32 each."""
+    llama = environment("llama-cpp", ["llama-cpp-python==0.3.34", "gguf"])
+    translate = environment("ctranslate2", ["torch", "transformers==5.23.0", "ctranslate2==4.8.2"])
+    peers, script = ROOT / "bench/peers", str(ROOT / "bench/ours_engine.py")
+    rows = []
+    for dtype, kind in (("float32", "f32"), ("bfloat16", "bf16")):
+        job, shared = _generation_job(name, dtype), str(GENERATION[name][1])
+        ours = _answer([str(OUR_PYTHON), script, "generate", str(job)])
+        gguf = WORK / f"model.{kind}.gguf"
+        if not gguf.is_file():
+            unpack = [str(llama), str(peers / "gguf_unpacked.py"), str(_gguf()), str(gguf), kind]
+            subprocess.run(unpack, check=True, stdout=subprocess.DEVNULL)
+        theirs = _answer([str(llama), str(peers / "llama_cpp_ids.py"), str(gguf), str(job), shared])
+        rows.append(_generation_row(f"llama_cpp_{name}_{dtype}", ours, theirs))
+        command = [str(translate), str(peers / "ctranslate2_ids.py"), _model(), str(job), dtype]
+        theirs = _answer([*command, str(WORK / "ctranslate2-model")])
+        rows.append(_generation_row(f"ctranslate2_{name}_{dtype}", ours, theirs))
+    return rows
+
+
+def _generation_job(name: str, dtype: str) -> Path:
+    rows, shared, own, new = GENERATION[name]
+    WORK.mkdir(exist_ok=True)
+    job = WORK / f"{name}-{dtype}.json"
+    content = engine.generation_job(rows, shared, own, new)
+    job.write_text(json.dumps({**content, "dtype": dtype}), encoding="utf-8")
+    return job
+
+
+def _generation_row(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    pairs = [
+        (a, b)
+        for x, y in zip(ours["tokens"], theirs["tokens"], strict=True)
+        for a, b in zip(x, y, strict=True)
+    ]
+    row = figure(f"generation_{name}", ours["seconds"], theirs["seconds"], "s", len(ours["tokens"]))
+    return {**row, "same_tokens": sum(a == b for a, b in pairs), "tokens": len(pairs)}
+
+
+def _gguf() -> Path:
+    """The embedded model's own file, fetched again (the cache keeps it converted only)."""
+    place = WORK / "model.gguf"
+    if not place.is_file():
+        code = (
+            "import pathlib, sys; from hinlap.core.progress import Silent; "
+            "from hinlap.engines.embedded import _fetch; work = pathlib.Path(sys.argv[1]); "
+            "_fetch(work.parent, Silent()).rename(work)"
+        )
+        subprocess.run([str(OUR_PYTHON), "-c", code, str(place)], check=True)
+    return place
 
 
 WHOLE_COMMANDS = {"truthfulqa-mc": 60, "crows-pairs": 300}
@@ -408,6 +457,11 @@ BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "rouge": bench_rouge,
     **{f"scoring-{name}": functools.partial(bench_scoring, name) for name in SCORING},
     **{f"generation-{name}": functools.partial(bench_generation, name) for name in GENERATION},
+    **{
+        f"generation-{name}-bfloat16": functools.partial(bench_generation, name, "bfloat16")
+        for name in GENERATION
+    },
+    **{f"native-{name}": functools.partial(bench_native, name) for name in GENERATION},
     **{f"bench-{name}": functools.partial(bench_whole_command, name) for name in WHOLE_COMMANDS},
     "toxicity": bench_toxicity,
     "first_result": bench_first_result,

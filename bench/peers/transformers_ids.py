@@ -1,4 +1,4 @@
-"""transformers.generate on token ids: greedy, float32, a fixed number of new tokens."""
+"""transformers.generate on token ids: greedy, a fixed number of new tokens."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 def main(model, job):
     with open(job, encoding="utf-8") as source:
         work = json.load(source)
-    net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    net = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, work["dtype"])).eval()
 
     def run(prompts, new):
         ids = torch.tensor(prompts)
