@@ -274,7 +274,7 @@ def write_bench(run: BenchRun, path: Path) -> None:
         system=f"{run.model}@{run.model_digest[:12]}",
         extra={
             "benchmark": run.benchmark.name,
-            "settings": run.settings,
+            "run": run.settings,
             "groups": [item.group for item in run.items],
             "given": [asdict(given) for given in run.given],
         },
