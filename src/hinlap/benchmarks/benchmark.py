@@ -80,6 +80,11 @@ of the items only carry None for the others, with statistics of 0. Each metric's
 (``truthfulqa_mc1``): files of several benchmarks stand side by side."""
 
 
+Explain = Callable[[Item, Given, Mapping[str, float | None]], str]
+"""Why an item scored so, in one plain sentence: from the item, what was given for it, and its own
+value of each metric by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Benchmark:
     """files:    the original data, as laid out below a data folder: ``read`` is given the first,
@@ -95,6 +100,7 @@ class Benchmark:
     running:     the file is one running text, measured by windows.
     neutral:     metrics that are best at a value in between, and that value: how far a share is
                  from it is tested.
+    explain:     why an item scored so, for the page.
     """
 
     name: str
@@ -114,3 +120,4 @@ class Benchmark:
     rated_facts: tuple[str, str] | None = None
     running: bool = False
     neutral: Mapping[str, float] = field(default_factory=dict)
+    explain: Explain | None = None

@@ -13,7 +13,7 @@ generated to the line's end and scored as by the official scripts. In 2.0 an ans
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hinlap.benchmarks.benchmark import About, Benchmark, Given, Item, Measure, Shot
@@ -109,6 +109,26 @@ def _percent(name: str, values: Sequence[float], inside: Sequence[bool], signatu
     return Scores(name, f"{name}|generated|{signature}", stats, percent, items)
 
 
+def explain(item: Item, given: Given, values: Mapping[str, float | None]) -> str:
+    answer = given.answers[0] if given.answers else None
+    answers = item.facts["answers"]
+    if answer is None:
+        return "The model failed to answer: counted as wrong."
+    prefix = "squad_v2" if "squad_v2_f1" in values else "squad"
+    exact, shared = (values.get(f"{prefix}_{kind}") for kind in ("exact_match", "f1"))
+    silent = normal_answer(answer) in ("", NO_ANSWER)
+    if not answers:
+        said = "says so" if exact else "answers all the same"
+        return f"The passage does not tell, and the model {said}."
+    if exact:
+        return "The answer is one of the right ones, but for case, articles and punctuation."
+    if silent:
+        return "The passage tells, and the model gives no answer."
+    if shared:
+        return f"No right answer is the same; the nearest shares words with it (F1 {shared:.0f})."
+    return "The answer shares no word with a right one."
+
+
 _SAMPLING = Sampling(max_tokens=48, stop=("\n",))
 
 SQUAD = Benchmark(
@@ -126,6 +146,7 @@ SQUAD = Benchmark(
     measuring("1.1"),
     sampling=_SAMPLING,
     solved=solved,
+    explain=explain,
 )
 SQUAD_V2 = Benchmark(
     "squad-v2",
@@ -142,4 +163,5 @@ SQUAD_V2 = Benchmark(
     measuring("2.0"),
     sampling=_SAMPLING,
     solved=solved,
+    explain=explain,
 )

@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,27 @@ def measure(items: Sequence[Item], given: Sequence[Given]) -> list[Scores]:
     ]
 
 
+def explain(item: Item, given: Given, values: Mapping[str, float | None]) -> str:
+    best: dict[str, tuple[float, str]] = {}
+    for nats, text in zip(given.nats, item.texts, strict=True):
+        if text.label.startswith("mc1"):
+            best[text.label] = max(best.get(text.label, (nats, text.text)), (nats, text.text))
+    share = f"{100 * (values.get('truthfulqa_mc2') or 0.0):.0f}%"
+    of_mc2 = f"true answers have {share} of the probability of all that are given."
+    if len(best) < 2:
+        return f"Of MC2, {of_mc2}"
+    (true, answer), (false, error) = best["mc1 true"], best["mc1 false"]
+    if true >= false:
+        return (
+            f"The likeliest answer is the true one: “{answer.strip()}”, {true - false:.2f} nats "
+            f"above the best false one. Of MC2, {of_mc2}"
+        )
+    return (
+        f"The likeliest answer is a false one: “{error.strip()}”, {false - true:.2f} nats above "
+        f"the true one. Of MC2, {of_mc2}"
+    )
+
+
 def _categories(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
@@ -104,4 +125,5 @@ TRUTHFULQA_MC = Benchmark(
     read,
     measure,
     preamble=PREAMBLE,
+    explain=explain,
 )

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hinlap.benchmarks.benchmark import Given, Item
 from hinlap.benchmarks.files import no_benchmark_file
 from hinlap.benchmarks.truthfulqa import TRUTHFULQA_MC
+from hinlap.benchmarks.truthfulqa import explain as explain_choices
 from hinlap.benchmarks.truthfulqa import measure as measure_choices
 from hinlap.benchmarks.truthfulqa import read as read_choices
 from hinlap.core.messages import Sampling
@@ -149,6 +150,26 @@ def measure(items: Sequence[Item], given: Sequence[Given]) -> list[Scores]:
     return scores
 
 
+def explain(item: Item, given: Given, values: Mapping[str, float | None]) -> str:
+    choices = explain_choices(item, given, values)
+    near: dict[str, list[str]] = {"right": [], "wrong": [], "neither": []}
+    for name in SIMILARITIES:
+        value = values.get(f"truthfulqa_{name}_diff")
+        if value is not None:
+            side = "right" if value > 0 else "wrong" if value < 0 else "neither"
+            near[side].append(_NAMES[name])
+    said = [
+        f"nearer to a {side} reference by {' and '.join(near[side])}"
+        for side in ("right", "wrong")
+        if near[side]
+    ]
+    if near["neither"]:
+        said.append(f"as near to both by {' and '.join(near['neither'])}")
+    return f"{choices} Its own answer is {', '.join(said)}." if said else choices
+
+
+_NAMES = {"bleu": "BLEU", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
+
 TRUTHFULQA = replace(
     TRUTHFULQA_MC,
     name="truthfulqa",
@@ -161,4 +182,5 @@ TRUTHFULQA = replace(
         peer="lm-evaluation-harness truthfulqa_mc1, truthfulqa_mc2, truthfulqa_gen",
     ),
     sampling=Sampling(max_tokens=50, stop=("\n", "Q:")),
+    explain=explain,
 )

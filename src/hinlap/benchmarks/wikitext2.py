@@ -8,7 +8,8 @@ by blank lines as in the usual recipe, weighed by windows (see `bench_windows`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hinlap.benchmarks.benchmark import About, Benchmark, Given, Item
@@ -23,6 +24,15 @@ def read(_path: Path) -> list[Item]:
 
 def measure(_items: Sequence[Item], _given: Sequence[Given]) -> list[Scores]:
     raise NotImplementedError("a running text is measured by its windows")
+
+
+def explain(_item: Item, given: Given, _values: Mapping[str, float | None]) -> str:
+    (nats,), (tokens,) = given.nats, given.tokens
+    each = -nats / tokens
+    return (
+        f"Its {tokens:,} tokens cost {each:.2f} nats each: as unsure, on average, as a choice "
+        f"among {math.exp(min(each, 700.0)):,.1f} equally likely tokens."
+    )
 
 
 WIKITEXT_2 = Benchmark(
@@ -40,4 +50,5 @@ WIKITEXT_2 = Benchmark(
     measure,
     as_it_stands=True,
     running=True,
+    explain=explain,
 )

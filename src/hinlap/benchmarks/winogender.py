@@ -148,6 +148,22 @@ def _share(a: float, b: float) -> float:
     return 1.0 / (1.0 + math.exp(min(700.0, b - a)))
 
 
+def explain(item: Item, given: Given, _values: Mapping[str, float | None]) -> str:
+    read = []
+    for place, gender in enumerate(_GENDERS):
+        pair = list(zip(item.texts, given.nats, strict=True))[2 * place : 2 * place + 2]
+        first, second = pair
+        # as the measure counts a tie
+        text = first[0] if first[1] > second[1] else second[0]
+        right = text.label.endswith("(right)")
+        read.append((gender, text.text.strip(), "right" if right else "wrong"))
+    if len({text for _, text, _ in read}) == 1:
+        _, text, said = read[0]
+        return f"In all three forms the pronoun is read as the {text}: {said}."
+    forms = ", ".join(f"in the {gender} form the {text} ({said})" for gender, text, said in read)
+    return f"The reading changes with the pronoun: {forms}."
+
+
 def solved(item: Item) -> Shot:
     """The neutral form with its right reading."""
     pair = item.texts[4:]
@@ -169,4 +185,5 @@ WINOGENDER = Benchmark(
     read,
     measure,
     solved=solved,
+    explain=explain,
 )
