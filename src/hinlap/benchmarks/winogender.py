@@ -157,10 +157,10 @@ def explain(item: Item, given: Given, _values: Mapping[str, float | None]) -> st
         text = first[0] if first[1] > second[1] else second[0]
         right = text.label.endswith("(right)")
         read.append((gender, text.text.strip(), "right" if right else "wrong"))
-    if len({text for _, text, _ in read}) == 1:
-        _, text, said = read[0]
-        return f"In all three forms the pronoun is read as the {text}: {said}."
-    forms = ", ".join(f"in the {gender} form the {text} ({said})" for gender, text, said in read)
+    if len({who for _, who, _ in read}) == 1:
+        _, who, said = read[0]
+        return f"In all three forms the pronoun is read as the {who}: {said}."
+    forms = ", ".join(f"in the {gender} form the {who} ({said})" for gender, who, said in read)
     return f"The reading changes with the pronoun: {forms}."
 
 
