@@ -46,6 +46,9 @@ class Scripted:
     def weigh(self, items: Sequence[Item]) -> list[list[tuple[float, int]]]:
         return [[(self.nats(i, k), 4) for k in range(len(i.texts))] for i in items]
 
+    def cut(self, items: Sequence[Item]) -> int:
+        return 0
+
     def answer(self, items: Sequence[Item]) -> list[list[Completion]]:
         answers = []
         for item in items:

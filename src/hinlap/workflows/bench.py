@@ -203,15 +203,24 @@ def _ask(
         progress.start("weighing", texts)
         weighed = asked.weigh(items)
         progress.finish()
+        over = asked.cut(items)
+        if over:
+            notes.append(
+                f"{counted(over, 'text')} weighed after a prompt that lost its beginning: "
+                "it is over the model's window"
+            )
     answers: list[tuple[str | None, ...]] = [() for _ in items]
     if any(item.question for item in items):
         draws = max(1, asked.benchmark.draws)
-        progress.start("answering", len(items) * draws)
-        done = asked.answer(items)
+        put = [item for item in items if item.question]
+        progress.start("answering", len(put) * draws)
+        done = asked.answer(put)
         progress.finish()
-        answers = [
-            tuple(None if a.finish is Finish.FAILED else a.text for a in each) for each in done
-        ]
+        texts_of = {
+            item.id: tuple(None if a.finish is Finish.FAILED else a.text for a in each)
+            for item, each in zip(put, done, strict=True)
+        }
+        answers = [texts_of.get(item.id, ()) for item in items]
         failed = [a.error for each in done for a in each if a.finish is Finish.FAILED]
         if failed:
             notes.append(f"{counted(len(failed), 'answer')} failed, such as: {failed[0]}")
