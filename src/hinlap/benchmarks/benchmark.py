@@ -97,7 +97,7 @@ class Benchmark:
     as_it_stands: texts are continued as they stand: no chat template, no shots.
     rated:       answers are rated by a classifier. rated_facts: of which facts a text and the data
                  set's own rating of it are, so that the classifier's agreement can be told.
-    running:     the file is one running text, measured by windows.
+    running:     the file is one running text, made of the file's by this; measured by windows.
     neutral:     metrics that are best at a value in between, and that value: how far a share is
                  from it is tested.
     explain:     why an item scored so, for the page.
@@ -118,6 +118,6 @@ class Benchmark:
     as_it_stands: bool = False
     rated: bool = False
     rated_facts: tuple[str, str] | None = None
-    running: bool = False
+    running: Callable[[str], str] | None = None
     neutral: Mapping[str, float] = field(default_factory=dict)
     explain: Explain | None = None
