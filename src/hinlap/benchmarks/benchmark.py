@@ -100,6 +100,8 @@ class Benchmark:
     running:     the file is one running text, made of the file's by this; measured by windows.
     neutral:     metrics that are best at a value in between, and that value: how far a share is
                  from it is tested.
+    own:         the data that it brings itself, with Hinlap or beside the user's declaration; a
+                 file named by ``--data`` takes its place, a folder does not.
     explain:     why an item scored so, for the page.
     """
 
@@ -120,4 +122,5 @@ class Benchmark:
     rated_facts: tuple[str, str] | None = None
     running: Callable[[str], str] | None = None
     neutral: Mapping[str, float] = field(default_factory=dict)
+    own: Path | None = None
     explain: Explain | None = None

@@ -100,7 +100,12 @@ def find_benchmark(name: str) -> Benchmark:
     if name.endswith((".yaml", ".yml")):
         from hinlap.benchmarks.local import read_local
 
-        return read_local(Path(name))
+        local = read_local(Path(name))
+        if local.name in BENCHMARKS:
+            raise UserError(
+                f"{local.name} is a published benchmark", where=name, hint="rename the file"
+            )
+        return local
     raise UserError(
         f"there is no benchmark {name!r}",
         hint=f"one of: {', '.join(BENCHMARKS)}; or the YAML file of your own (docs/benchmarks.md)",
@@ -113,6 +118,8 @@ def benchmark_file(benchmark: Benchmark, data: Path | None, progress: Progress) 
         if not data.exists():
             raise InputError("there is no such file or folder", where=str(data), hint="--data DIR")
         return data
+    if benchmark.own is not None:
+        return benchmark.own
     first, *_ = [pinned_file(pinned, data, progress) for pinned in benchmark.files]
     return first
 
