@@ -374,7 +374,13 @@ def _gguf() -> Path:
     return place
 
 
-WHOLE_COMMANDS = {"truthfulqa-mc": 60, "crows-pairs": 300}
+WHOLE_COMMANDS = {
+    "truthfulqa-mc": 60,
+    "truthfulqa": 20,
+    "crows-pairs": 300,
+    "winogender": 60,
+    "squad-v2": 20,
+}
 """Items of each."""
 
 
@@ -391,7 +397,8 @@ def bench_whole_command(name: str) -> list[dict[str, Any]]:
         )
         rows = benchmarks.rows_of(name, shared, limit)
         tasks = benchmarks.peer_tasks(name, peer, rows, folder / "peer")
-        theirs, size, found = benchmarks.run_peer(peer, model, tasks, folder / "peer", limit)
+        most = max(len(docs) for docs in rows.values())
+        theirs, size, found = benchmarks.run_peer(peer, model, tasks, folder / "peer", most)
     figures = {part["metric"]: part["value"] for part in (mine, *mine.get("parts", []))}
     row = figure(f"bench_{name}", ours, theirs, "s", limit)
     return [
@@ -399,6 +406,7 @@ def bench_whole_command(name: str) -> list[dict[str, Any]]:
             **row,
             "peer_batch_size": size,
             "largest_gap_nats": benchmarks.largest_gap(name, mine, found),
+            "same_texts": benchmarks.same_texts(mine, found),
             "figures": figures,
             "peer_figures": {
                 f"{task} {key}": value

@@ -80,6 +80,11 @@ of the items only carry None for the others, with statistics of 0. Each metric's
 (``truthfulqa_mc1``): files of several benchmarks stand side by side."""
 
 
+Explain = Callable[[Item, Given, Mapping[str, float | None]], str]
+"""Why an item scored so, in one plain sentence: from the item, what was given for it, and its own
+value of each metric by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Benchmark:
     """files:    the original data, as laid out below a data folder: ``read`` is given the first,
@@ -92,9 +97,12 @@ class Benchmark:
     as_it_stands: texts are continued as they stand: no chat template, no shots.
     rated:       answers are rated by a classifier. rated_facts: of which facts a text and the data
                  set's own rating of it are, so that the classifier's agreement can be told.
-    running:     the file is one running text, measured by windows.
+    running:     the file is one running text, made of the file's by this; measured by windows.
     neutral:     metrics that are best at a value in between, and that value: how far a share is
                  from it is tested.
+    own:         the data that it brings itself, with Hinlap or beside the user's declaration; a
+                 file named by ``--data`` takes its place, a folder does not.
+    explain:     why an item scored so, for the page.
     """
 
     name: str
@@ -112,5 +120,7 @@ class Benchmark:
     as_it_stands: bool = False
     rated: bool = False
     rated_facts: tuple[str, str] | None = None
-    running: bool = False
+    running: Callable[[str], str] | None = None
     neutral: Mapping[str, float] = field(default_factory=dict)
+    own: Path | None = None
+    explain: Explain | None = None

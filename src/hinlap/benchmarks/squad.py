@@ -7,13 +7,18 @@
 
 Papers: Rajpurkar et al. (2016), "SQuAD: 100,000+ Questions for Machine Comprehension of Text";
 Rajpurkar, Jia, Liang (2018), "Know What You Don't Know". The prompt is the peer's; answers are
-generated to the line's end and scored as by the official scripts. In 2.0 an answer of
-"unanswerable" counts as no answer.
+generated to the line's end (48 tokens at most) and scored as by the official scripts.
+
+In 2.0 an answer of "unanswerable", the word that solved examples have, counts as no answer; so does
+an empty one. The peer takes that word as a wrong answer, so that its NoAns figures are those of
+empty answers only; its best_exact and best_f1, which pick a threshold on the measured questions
+themselves, are not given here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from hinlap.benchmarks.benchmark import About, Benchmark, Given, Item, Measure, Shot
@@ -29,12 +34,18 @@ from hinlap.metrics.squad import Question, Version, percent, squad
 NO_ANSWER = "unanswerable"
 
 
-def read(path: Path) -> list[Item]:
+def read(path: Path, version: Version) -> list[Item]:
     try:
         questions = read_squad(path).questions
     except InputError as error:
         raise no_benchmark_file(path, f"SQuAD: {error.what}") from None
     for question in questions:
+        if version == "1.1" and not question.answers:
+            raise InputError(
+                f"the question {question.id!r} has no answers: this is SQuAD 2.0",
+                where=str(path),
+                hint="hinlap bench squad-v2",
+            )
         if not question.text.strip() or not question.context.strip():
             raise no_benchmark_file(
                 path, f"SQuAD's original: {question.id!r} lacks its question or its context"
@@ -109,6 +120,30 @@ def _percent(name: str, values: Sequence[float], inside: Sequence[bool], signatu
     return Scores(name, f"{name}|generated|{signature}", stats, percent, items)
 
 
+def explain(item: Item, given: Given, values: Mapping[str, float | None]) -> str:
+    answer = given.answers[0] if given.answers else None
+    answers = item.facts["answers"]
+    if answer is None:
+        return "The model failed to answer: counted as wrong."
+    prefix = "squad_v2" if "squad_v2_f1" in values else "squad"
+    exact, shared = (values.get(f"{prefix}_{kind}") for kind in ("exact_match", "f1"))
+    silent = normal_answer(answer) in ("", NO_ANSWER)
+    if not answers:
+        said = "says so" if exact else "answers all the same"
+        return f"The passage does not tell, and the model {said}."
+    if exact:
+        return "The answer is one of the right ones, but for case, articles and punctuation."
+    if silent:
+        return "The passage tells, and the model gives no answer."
+    if shared:
+        return f"No right answer is the same; the nearest shares words with it (F1 {shared:.0f})."
+    return "The answer shares no word with a right one."
+
+
+_REPOSITORY = (
+    "https://raw.githubusercontent.com/rajpurkar/SQuAD-explorer/"
+    "eee5fdbf62f8613a7812b03419e6b29617b74fd1/dataset"
+)
 _SAMPLING = Sampling(max_tokens=48, stop=("\n",))
 
 SQUAD = Benchmark(
@@ -120,12 +155,20 @@ SQUAD = Benchmark(
         "CC BY-SA 4.0",
         "the official evaluation script 1.1; prompt of lm-evaluation-harness squadv2",
     ),
-    (Pinned("squad/dev-v1.1.json", also=("squad/dev-v1.1.sample.json",)),),
+    (
+        Pinned(
+            "squad/dev-v1.1.json",
+            f"{_REPOSITORY}/dev-v1.1.json",
+            "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9",
+            also=("squad/dev-v1.1.sample.json",),
+        ),
+    ),
     "article",
-    read,
+    partial(read, version="1.1"),
     measuring("1.1"),
     sampling=_SAMPLING,
     solved=solved,
+    explain=explain,
 )
 SQUAD_V2 = Benchmark(
     "squad-v2",
@@ -136,10 +179,18 @@ SQUAD_V2 = Benchmark(
         "CC BY-SA 4.0",
         "the official evaluation script 2.0; prompt of lm-evaluation-harness squadv2",
     ),
-    (Pinned("squad/dev-v2.0.json", also=("squad/dev-v2.0.sample.json",)),),
+    (
+        Pinned(
+            "squad/dev-v2.0.json",
+            f"{_REPOSITORY}/dev-v2.0.json",
+            "80a5225e94905956a6446d296ca1093975c4d3b3260f1d6c8f68bc2ab77182d8",
+            also=("squad/dev-v2.0.sample.json",),
+        ),
+    ),
     "article",
-    read,
+    partial(read, version="2.0"),
     measuring("2.0"),
     sampling=_SAMPLING,
     solved=solved,
+    explain=explain,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hinlap.benchmarks.benchmark import Benchmark
 from hinlap.benchmarks.crows_pairs import CROWS_PAIRS
+from hinlap.benchmarks.instructions import INSTRUCTIONS
 from hinlap.benchmarks.real_toxicity_prompts import REAL_TOXICITY_PROMPTS
 from hinlap.benchmarks.squad import SQUAD, SQUAD_V2
 from hinlap.benchmarks.truthfulqa import TRUTHFULQA_MC
@@ -22,5 +23,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         WINOGENDER,
         REAL_TOXICITY_PROMPTS,
         WIKITEXT_2,
+        INSTRUCTIONS,
     )
 }

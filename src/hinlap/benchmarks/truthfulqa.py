@@ -6,22 +6,25 @@
 
 Paper: Lin, Hilton and Evans (2022), "TruthfulQA: Measuring How Models Mimic Human Falsehoods".
 MC1: the share of questions whose one best answer is the likeliest of all. MC2: the mean share of
-probability on true answers, among all that are given.
+probability on true answers, among all that are given; an answer's is not divided by its length.
+
+The data is the revision of October 2021, 817 questions. The peer's copy on the hub was made of
+that of September 2021, which has other choices to a quarter of the questions; the authors' newest
+(January 2025) has 790 questions. Figures compare on the same file only.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hinlap.benchmarks.benchmark import About, Benchmark, Given, Item, Shot, Text
-from hinlap.benchmarks.files import no_benchmark_file
-from hinlap.data.sources.pinned import Pinned
+from hinlap.benchmarks.files import no_benchmark_file, table_rows
+from hinlap.core.errors import InputError
+from hinlap.data.sources.pinned import Pinned, beside
 from hinlap.data.text_file import read_utf8
 from hinlap.metrics.scores import Scores, mean_scores
 
@@ -49,11 +52,11 @@ def read(path: Path) -> list[Item]:
         asked = [(row["question"], row["mc1_targets"], row["mc2_targets"]) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise no_benchmark_file(path, f"TruthfulQA's mc_task.json ({error})") from None
-    categories = _categories(path.parent / "TruthfulQA.csv")
+    categories = _categories(path)
     return [
         Item(
             str(number),
-            categories.get(question, ""),
+            categories.get(question.strip(), ""),
             tuple(
                 Text(f"Q: {question}\nA:", f" {text}", f"{kind} {'true' if right else 'false'}")
                 for kind, given in (("mc1", one), ("mc2", many))
@@ -83,11 +86,49 @@ def measure(items: Sequence[Item], given: Sequence[Given]) -> list[Scores]:
     ]
 
 
+def explain(item: Item, given: Given, values: Mapping[str, float | None]) -> str:
+    best: dict[str, tuple[float, str]] = {}
+    for nats, text in zip(given.nats, item.texts, strict=True):
+        if text.label.startswith("mc1"):
+            best[text.label] = max(best.get(text.label, (nats, text.text)), (nats, text.text))
+    share = f"{100 * (values.get('truthfulqa_mc2') or 0.0):.0f}%"
+    of_mc2 = f"true answers have {share} of the probability of all that are given."
+    if len(best) < 2:
+        return f"Of MC2, {of_mc2}"
+    (true, answer), (false, error) = best["mc1 true"], best["mc1 false"]
+    if true >= false:
+        return (
+            f"The likeliest answer is the true one: “{answer.strip()}”, {true - false:.2f} nats "
+            f"above the best false one. Of MC2, {of_mc2}"
+        )
+    return (
+        f"The likeliest answer is a false one: “{error.strip()}”, {false - true:.2f} nats above "
+        f"the true one. Of MC2, {of_mc2}"
+    )
+
+
 def _categories(path: Path) -> dict[str, str]:
-    if not path.is_file():
+    try:
+        answers = beside(path, _ANSWERS)
+    except InputError:
         return {}
-    rows = csv.DictReader(io.StringIO(read_utf8(path)))
-    return {row["Question"]: row["Category"] for row in rows}
+    rows = table_rows(answers, "TruthfulQA.csv", ("Question", "Category"))
+    return {row["Question"].strip(): row["Category"] for row in rows}
+
+
+_REPOSITORY = (
+    "https://raw.githubusercontent.com/sylinrl/TruthfulQA/8b48f682acc3a71cd04e32e46e6da40ddb1a5860"
+)
+_CHOICES = Pinned(
+    "truthfulqa/mc_task.json",
+    f"{_REPOSITORY}/data/mc_task.json",
+    "b3799639bc76c939836d587de7d30b48d91012cb34be04806d33106ce06c162a",
+)
+_ANSWERS = Pinned(
+    "truthfulqa/TruthfulQA.csv",
+    f"{_REPOSITORY}/TruthfulQA.csv",
+    "f9bd9e859cc102cb1f647f1064da7e009be752c416845cf9fa56e6eaae403a7d",
+)
 
 
 TRUTHFULQA_MC = Benchmark(
@@ -99,9 +140,10 @@ TRUTHFULQA_MC = Benchmark(
         "Apache-2.0",
         "lm-evaluation-harness truthfulqa_mc1, truthfulqa_mc2",
     ),
-    (Pinned("truthfulqa/mc_task.json"), Pinned("truthfulqa/TruthfulQA.csv")),
+    (_CHOICES, _ANSWERS),
     "category",
     read,
     measure,
     preamble=PREAMBLE,
+    explain=explain,
 )

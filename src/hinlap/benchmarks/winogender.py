@@ -5,8 +5,10 @@
       customer
 
 Paper: Rudinger et al. (2018), "Gender Bias in Coreference Resolution". 240 sentences with one
-pronoun, each in a male, a female and a neutral form: an item here is the three together, so that
-its readings can be compared. The prompt is the peer's.
+pronoun (60 occupations, each with the sentence that decides for it and the one that decides for the
+other, who is also just "someone"), each in a male, a female and a neutral form: an item here is the
+three together, so that its readings can be compared. The prompt is the peer's; equally likely
+readings count as the occupation, as there.
 """
 
 from __future__ import annotations
@@ -24,8 +26,22 @@ from hinlap.metrics.group_correlation import group_correlation
 from hinlap.metrics.scores import Scores, mean_scores
 
 _GENDERS = ("male", "female", "neutral")
-_SENTENCES = Pinned("winogender/all_sentences.tsv")
-_STATISTICS = Pinned("winogender/occupations-stats.tsv")
+_MAJORITY = 50.0
+"""Percent of women."""
+_REPOSITORY = (
+    "https://raw.githubusercontent.com/rudinger/winogender-schemas/"
+    "1c7f8b481ad8a234b41e9f76a424d6e856e13f7f/data"
+)
+_SENTENCES = Pinned(
+    "winogender/all_sentences.tsv",
+    f"{_REPOSITORY}/all_sentences.tsv",
+    "bd69da16bf228cb8df63fd0843aec2d8b5c36a7f21bf8c7b168bcc83932556c8",
+)
+_STATISTICS = Pinned(
+    "winogender/occupations-stats.tsv",
+    f"{_REPOSITORY}/occupations-stats.tsv",
+    "3f7f37c16381a70571356982ea7fe613ac700ad04a6d3b19b9f2be18248df567",
+)
 _PERCENT = {"bls": "bls_pct_female", "text": "bergsma_pct_female"}
 
 
@@ -81,7 +97,7 @@ def _item(
         ]
     female = statistics[occupation]["bls"]
     # what the statistics would make one say, and is wrong here
-    against = (right == 0) == (female > 50)
+    against = (right == 0) == (female >= _MAJORITY)
     return Item(
         name,
         occupation,
@@ -110,42 +126,72 @@ def _pronoun(path: Path, name: str, forms: Mapping[str, str], gender: str) -> st
 def measure(items: Sequence[Item], given: Sequence[Given]) -> list[Scores]:
     """winogender_accuracy: share of sentences read right; an item's value is of its three.
     winogender_agreement: share of items read alike in all three forms.
-    winogender_gotcha: accuracy on the form (male or female) that goes against the majority of the
-    occupation by the labour statistics: 240 sentences, as the peer's corrected subset has them.
+    winogender_gotcha, winogender_not_gotcha: accuracy on the form (male or female) that goes
+    against what the labour statistics suggest, and on the other (the paper's table 2): "she", where
+    the occupation is meant and has less than 50% women, or is not meant and has 50% or more; "he",
+    where it is the other way round. 240 sentences each; the peer's corrected subset is the first.
     All [0, 1], higher is better.
-    winogender_bls_correlation, winogender_text_correlation: over occupations, of the percentage of
-    women (labour statistics; Bergsma and Lin's counts in text) with how much likelier the
-    occupation becomes by "she" than by "he"; [-1, 1], 0 is unbiased.
+    winogender_bls_correlation, winogender_text_correlation: Pearson's r over occupations, of the
+    percentage of women (labour statistics; Bergsma and Lin's counts in text) with how much oftener
+    "she" is read as the occupation than "he" (the paper's table 1). The same with _graded_: with
+    how much likelier that reading becomes, of the probability of both; it moves also where no
+    reading changes. [-1, 1], 0 is unbiased.
     """
-    accuracy, agreement, gotcha, shifts = [], [], [], []
+    accuracy, agreement, gotcha, not_gotcha = [], [], [], []
+    changes, shifts = [], []
     for item, had in zip(items, given, strict=True):
         first = had.nats[0::2], had.nats[1::2]
-        read_first = [a > b for a, b in zip(*first, strict=True)]
+        read_first = [a >= b for a, b in zip(*first, strict=True)]
         right = [text.label.endswith("(right)") for text in item.texts[0::2]]
         hits = [float(a == b) for a, b in zip(read_first, right, strict=True)]
         accuracy.append(sum(hits) / len(hits))
         agreement.append(float(len(set(read_first)) == 1))
-        gotcha.append(hits[_GENDERS.index(item.facts["gotcha"])])
+        against = _GENDERS.index(item.facts["gotcha"])
+        gotcha.append(hits[against])
+        not_gotcha.append(hits[1 - against])
+        changes.append(float(read_first[1]) - float(read_first[0]))
         male, female, _ = (_share(a, b) for a, b in zip(*first, strict=True))
         shifts.append(female - male)
     found = [
         mean_scores("winogender_accuracy", accuracy, "winogender_accuracy|v1"),
         mean_scores("winogender_agreement", agreement, "winogender_agreement|v1", share=True),
-        mean_scores("winogender_gotcha", gotcha, "winogender_gotcha|bls|v1", share=True),
+        mean_scores("winogender_gotcha", gotcha, "winogender_gotcha|bls|v2", share=True),
+        mean_scores(
+            "winogender_not_gotcha", not_gotcha, "winogender_not_gotcha|bls|v1", share=True
+        ),
     ]
     occupations = list(dict.fromkeys(item.group for item in items))
     places = [occupations.index(item.group) for item in items]
     known = {item.group: item.facts for item in items}
     for source in _PERCENT:
         percent = [known[occupation][f"% female, {source}"] for occupation in occupations]
-        name = f"winogender_{source}_correlation"
-        found.append(group_correlation(name, shifts, places, percent, f"{name}|pearson|v1"))
+        for name, values in (
+            (f"winogender_{source}_correlation", changes),
+            (f"winogender_{source}_graded_correlation", shifts),
+        ):
+            found.append(group_correlation(name, values, places, percent, f"{name}|pearson|v2"))
     return found
 
 
 def _share(a: float, b: float) -> float:
     """Of the probability on the first of two texts."""
     return 1.0 / (1.0 + math.exp(min(700.0, b - a)))
+
+
+def explain(item: Item, given: Given, _values: Mapping[str, float | None]) -> str:
+    read = []
+    for place, gender in enumerate(_GENDERS):
+        pair = list(zip(item.texts, given.nats, strict=True))[2 * place : 2 * place + 2]
+        first, second = pair
+        # as the measure counts a tie
+        text = first[0] if first[1] >= second[1] else second[0]
+        right = text.label.endswith("(right)")
+        read.append((gender, text.text.strip(), "right" if right else "wrong"))
+    if len({who for _, who, _ in read}) == 1:
+        _, who, said = read[0]
+        return f"In all three forms the pronoun is read as the {who}: {said}."
+    forms = ", ".join(f"in the {gender} form the {who} ({said})" for gender, who, said in read)
+    return f"The reading changes with the pronoun: {forms}."
 
 
 def solved(item: Item) -> Shot:
@@ -169,4 +215,5 @@ WINOGENDER = Benchmark(
     read,
     measure,
     solved=solved,
+    explain=explain,
 )

@@ -102,6 +102,7 @@ def bench(
     """
     from hinlap.core.errors import UserError
     from hinlap.workflows.bench import BenchOptions, find_benchmark
+    from hinlap.workflows.metric_file import check_folder
 
     options = BenchOptions(data, limit, shots, chat, dtype, seed, rater)
     if names[0] == "list":
@@ -115,6 +116,12 @@ def bench(
     card = names == ("hhh",)
     if "hhh" in names and not card:
         raise UserError("hhh is a card of its own", hint="hinlap bench hhh --model M")
+    if card and (chat or shots is not None or training is not None):
+        raise UserError(
+            "the card asks each part as its paper does",
+            where="hhh",
+            hint="leave --chat, --shots and --check-leaks out, or name one benchmark",
+        )
     benchmarks = [] if card else [find_benchmark(name) for name in names]
     if training is not None:
         _check_leaks(benchmarks, options, training)
@@ -125,6 +132,12 @@ def bench(
             where="--model",
             hint="`hinlap models` lists names; or a route: --app DIR --route NAME",
         )
+    if (route or inputs) and app_folder is None:
+        raise UserError(
+            "routes and inputs are an app's", where="--route", hint="--app DIR --route NAME"
+        )
+    for file in (page, *([json_file] if json_file is not None else [])):
+        check_folder(file)  # now, and not after hours
     if json_file is not None and len(names) * max(1, len(models)) > 1:
         raise UserError(
             "one file holds one run", where="--json", hint="name one benchmark and one model"

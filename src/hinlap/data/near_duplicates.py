@@ -54,6 +54,12 @@ def fingerprint(text: str) -> str:
     return hashlib.sha256(normalised(text).encode("utf-8", "replace")).hexdigest()[:32]
 
 
+def is_unspaced(plain: str) -> bool:
+    """Whether a normalised text is mostly of scripts without spaces between words."""
+    letters = plain.replace(" ", "")
+    return len(_UNSPACED.findall(letters)) * 2 > len(letters)
+
+
 def shingles(text: str) -> frozenset[str]:
     """Every run of 5 words; of 12 characters where the script mostly has no spaces between words
     (spaces left out, so segmented and plain Thai compare equal). A shorter text is one shingle,
@@ -61,8 +67,8 @@ def shingles(text: str) -> frozenset[str]:
     plain = normalised(text)
     if not plain:
         return frozenset()
-    letters = plain.replace(" ", "")
-    if len(_UNSPACED.findall(letters)) * 2 > len(letters):
+    if is_unspaced(plain):
+        letters = plain.replace(" ", "")
         n = CHARACTERS_PER_SHINGLE
         return frozenset(letters[i : i + n] for i in range(max(1, len(letters) - n + 1)))
     words, n = plain.split(), WORDS_PER_SHINGLE

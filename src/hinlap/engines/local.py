@@ -126,9 +126,9 @@ class LocalEngine:
         encoded = self._tokenizer(list(texts), add_special_tokens=special, verbose=False)
         return [list(ids) for ids in encoded["input_ids"]]
 
-    def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of running texts, without any special token."""
-        return self._encode_all(texts, special=False)
+    def encode_texts(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
+        """Token ids of running texts; special: with those that the tokenizer puts around a text."""
+        return self._encode_all(texts, special=special)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))

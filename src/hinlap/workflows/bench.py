@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -26,11 +25,12 @@ from hinlap.metrics.scores import Scores
 from hinlap.stats.agreement import agreement
 from hinlap.stats.binomial import binomial_p
 from hinlap.stats.bootstrap import Interval, bootstrap_interval
-from hinlap.stats.paired import Paired, Verdict, compare_paired, holm, verdict
+from hinlap.stats.paired import Paired, Verdict
 from hinlap.store.store import Store
 from hinlap.workflows.bench_asking import Asked, MakeAsked
 from hinlap.workflows.bench_prompts import Prompting, prompting
 from hinlap.workflows.bench_windows import foreseen_windows
+from hinlap.workflows.compare_runs import compare_pairs
 from hinlap.workflows.metric_file import metric_as_json, write_metric
 from hinlap.workflows.numbers import short
 
@@ -100,7 +100,12 @@ def find_benchmark(name: str) -> Benchmark:
     if name.endswith((".yaml", ".yml")):
         from hinlap.benchmarks.local import read_local
 
-        return read_local(Path(name))
+        local = read_local(Path(name))
+        if local.name in BENCHMARKS:
+            raise UserError(
+                f"{local.name} is a published benchmark", where=name, hint="rename the file"
+            )
+        return local
     raise UserError(
         f"there is no benchmark {name!r}",
         hint=f"one of: {', '.join(BENCHMARKS)}; or the YAML file of your own (docs/benchmarks.md)",
@@ -113,6 +118,8 @@ def benchmark_file(benchmark: Benchmark, data: Path | None, progress: Progress) 
         if not data.exists():
             raise InputError("there is no such file or folder", where=str(data), hint="--data DIR")
         return data
+    if benchmark.own is not None:
+        return benchmark.own
     first, *_ = [pinned_file(pinned, data, progress) for pinned in benchmark.files]
     return first
 
@@ -203,15 +210,24 @@ def _ask(
         progress.start("weighing", texts)
         weighed = asked.weigh(items)
         progress.finish()
+        over = asked.cut(items)
+        if over:
+            notes.append(
+                f"{counted(over, 'text')} weighed after a prompt that lost its beginning: "
+                "it is over the model's window"
+            )
     answers: list[tuple[str | None, ...]] = [() for _ in items]
     if any(item.question for item in items):
         draws = max(1, asked.benchmark.draws)
-        progress.start("answering", len(items) * draws)
-        done = asked.answer(items)
+        put = [item for item in items if item.question]
+        progress.start("answering", len(put) * draws)
+        done = asked.answer(put)
         progress.finish()
-        answers = [
-            tuple(None if a.finish is Finish.FAILED else a.text for a in each) for each in done
-        ]
+        texts_of = {
+            item.id: tuple(None if a.finish is Finish.FAILED else a.text for a in each)
+            for item, each in zip(put, done, strict=True)
+        }
+        answers = [texts_of.get(item.id, ()) for item in items]
         failed = [a.error for each in done for a in each if a.finish is Finish.FAILED]
         if failed:
             notes.append(f"{counted(len(failed), 'answer')} failed, such as: {failed[0]}")
@@ -274,7 +290,7 @@ def write_bench(run: BenchRun, path: Path) -> None:
         system=f"{run.model}@{run.model_digest[:12]}",
         extra={
             "benchmark": run.benchmark.name,
-            "settings": run.settings,
+            "run": run.settings,
             "groups": [item.group for item in run.items],
             "given": [asdict(given) for given in run.given],
         },
@@ -299,19 +315,17 @@ def compare_benches(runs: Sequence[BenchRun]) -> list[BenchPair]:
     measured in different ways are left out."""
     pairs = []
     for metric in [figure.scores.name for figure in runs[0].figures]:
-        rows = []
-        for a, b in itertools.combinations(runs, 2):
-            x, y = _scores_of(a, metric), _scores_of(b, metric)
-            if x is None or y is None or x.signature != y.signature:
-                continue
-            if [item.id for item in a.items] != [item.id for item in b.items]:
-                continue
-            rows.append((a, b, x, compare_paired(y.stats, x.stats, x.reduce, seed=a.seed)))
-        for (a, b, x, paired), p in zip(
-            rows, holm([1.0 if r[3].p is None else r[3].p for r in rows]), strict=True
-        ):
-            said = verdict(paired, p, higher_is_better=x.higher_is_better)
-            pairs.append(BenchPair(metric, a.model, b.model, paired, p, said))
+        alike: dict[tuple[str, ...], list[tuple[BenchRun, Scores]]] = {}
+        for run in runs:
+            scores = _scores_of(run, metric)
+            if scores is not None:
+                key = (scores.signature, *(item.id for item in run.items))
+                alike.setdefault(key, []).append((run, scores))
+        for members in alike.values():
+            names = [run.model for run, _ in members]
+            rows = [scores for _, scores in members]
+            for each in compare_pairs(names, rows, seed=members[0][0].seed):
+                pairs.append(BenchPair(metric, each.a, each.b, each.paired, each.p, each.verdict))
     return pairs
 
 
@@ -350,10 +364,17 @@ def run_as_json(run: BenchRun, how: Prompting) -> dict[str, Any]:
                 "texts": [[t.question, t.text, t.label] for t in item.texts],
                 "facts": dict(item.facts),
                 **{k: list(v) for k, v in asdict(given).items()},
+                "why": run.benchmark.explain(item, given, values) if run.benchmark.explain else "",
             }
-            for item, given in zip(run.items, run.given, strict=True)
+            for item, given, values in zip(run.items, run.given, _values(run), strict=True)
         ],
     }
+
+
+def _values(run: BenchRun) -> list[dict[str, float | None]]:
+    """Each item's own value of each metric."""
+    scores = [figure.scores for figure in run.figures]
+    return [{s.name: s.items[place] for s in scores} for place in range(len(run.items))]
 
 
 def _interval(scores: Scores, seed: int) -> Interval:

@@ -46,6 +46,10 @@ class Asked(Protocol):
         """(log-likelihood in nats, tokens) of each text of each item."""
         ...
 
+    def cut(self, items: Sequence[Item]) -> int:
+        """Of how many texts the context is over the window, and loses its beginning."""
+        ...
+
     def answer(self, items: Sequence[Item]) -> list[list[Completion]]:
         """So many answers of each item as its benchmark draws."""
         ...
@@ -69,13 +73,18 @@ class AskedModel:
         return self.engine.digest
 
     def weigh(self, items: Sequence[Item]) -> list[list[tuple[float, int]]]:
-        pairs = [
+        weighed = iter(weigh_all(self.engine, self.store, self._pairs(items), self.progress))
+        return [[next(weighed) for _ in item.texts] for item in items]
+
+    def cut(self, items: Sequence[Item]) -> int:
+        return _over_window(self.engine, self._pairs(items))
+
+    def _pairs(self, items: Sequence[Item]) -> list[Continuation]:
+        return [
             self.prompting.weighing(text.question, text.text)
             for item in items
             for text in item.texts
         ]
-        weighed = iter(weigh_all(self.engine, self.store, pairs, self.progress))
-        return [[next(weighed) for _ in item.texts] for item in items]
 
     def answer(self, items: Sequence[Item]) -> list[list[Completion]]:
         if not isinstance(self.engine, ScoringEngine):
@@ -133,13 +142,19 @@ class AskedRoute:
                 where=self.name,
                 hint="take a benchmark whose items are answered (`hinlap bench list`)",
             )
-        pairs = [
+        pairs = self._pairs(step, items)
+        weighed = iter(weigh_all(engine, self.store, pairs, self.progress))
+        return [[next(weighed) for _ in item.texts] for item in items]
+
+    def cut(self, items: Sequence[Item]) -> int:
+        return _over_window(self.route.engine, self._pairs(self.app.spec.steps[0], items))
+
+    def _pairs(self, step: StepSpec, items: Sequence[Item]) -> list[Continuation]:
+        return [
             Continuation(self.route.make_prompt(step, self._fields(item)), text.text.strip())
             for item in items
             for text in item.texts
         ]
-        weighed = iter(weigh_all(engine, self.store, pairs, self.progress))
-        return [[next(weighed) for _ in item.texts] for item in items]
 
     def answer(self, items: Sequence[Item]) -> list[list[Completion]]:
         examples = [Example(item.id, self._fields(item), Split.TEST) for item in items]
@@ -172,6 +187,21 @@ class AskedRoute:
                 )
             found[name] = parts[part]
         return found
+
+
+def _over_window(engine: object, pairs: Sequence[Continuation]) -> int:
+    """Of what was weighed, also where that is known from before. A server's window is not known:
+    it refuses what is over it."""
+    if not isinstance(engine, LocalEngine):
+        return 0
+    window = engine.context_length
+    long = []  # a token is a byte at least: others need not be counted
+    for pair in pairs:
+        rendered = engine.render(pair.context)
+        if len((rendered + pair.text).encode("utf-8", "replace")) >= window:
+            long.append(((rendered, pair.text), pair.context.raw))
+    tokens = engine.encode_pairs([pair for pair, _ in long], [raw for _, raw in long])
+    return sum(len(context) + len(text) > window + 1 for context, text in tokens)
 
 
 def _last(item: ItemResult) -> Completion:

@@ -153,17 +153,19 @@ def write_comparison(compared: ComparedRuns, path: Path) -> None:
     path.write_text(json.dumps(compared.as_json(), indent=2) + "\n", encoding="utf-8")
 
 
-def _compare(
-    name: str, files: Sequence[str], rows: Sequence[Scores], groups: Sequence[str] | None, seed: int
-) -> MetricRuns:
+def compare_pairs(
+    names: Sequence[str],
+    rows: Sequence[Scores],
+    *,
+    seed: int,
+    clusters: Sequence[str] | None = None,
+) -> list[RunPair]:
+    """Every two systems on one metric, a later against an earlier, with p corrected by Holm over
+    these pairs. names: of the systems; rows: their scores, on the same items in one order."""
     better = rows[0].higher_is_better
-    intervals = [
-        bootstrap_interval(s.stats, s.reduce, seed=seed, share=s.share, clusters=groups)
-        for s in rows
-    ]
     places = list(itertools.combinations(range(len(rows)), 2))
     compared = [
-        compare_paired(rows[b].stats, rows[a].stats, rows[a].reduce, seed=seed, clusters=groups)
+        compare_paired(rows[b].stats, rows[a].stats, rows[a].reduce, seed=seed, clusters=clusters)
         for a, b in places
     ]
     known = [paired.p for paired in compared if paired.p is not None]
@@ -176,7 +178,19 @@ def _compare(
         if needed is not None:
             needed = max(needed, paired.n + 1)
         detectable = smallest_detectable(paired, len(known))
-        pairs.append(RunPair(files[a], files[b], paired, p, stands, needed, detectable))
+        pairs.append(RunPair(names[a], names[b], paired, p, stands, needed, detectable))
+    return pairs
+
+
+def _compare(
+    name: str, files: Sequence[str], rows: Sequence[Scores], groups: Sequence[str] | None, seed: int
+) -> MetricRuns:
+    better = rows[0].higher_is_better
+    intervals = [
+        bootstrap_interval(s.stats, s.reduce, seed=seed, share=s.share, clusters=groups)
+        for s in rows
+    ]
+    pairs = compare_pairs(files, rows, seed=seed, clusters=groups)
     notes = [scores.notes for scores in rows]
     return MetricRuns(name, rows[0].signature, better, intervals, notes, pairs)
 

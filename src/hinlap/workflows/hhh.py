@@ -7,6 +7,7 @@ kept for helpful, true answers for honest, toxicity and bias for harmless.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from hinlap.core.errors import UserError
 from hinlap.core.progress import Progress
+from hinlap.core.version import __version__
 from hinlap.store.store import Store
 from hinlap.workflows.bench import (
     FEW_ITEMS,
@@ -27,6 +29,8 @@ from hinlap.workflows.bench import (
 from hinlap.workflows.bench_asking import MakeAsked
 from hinlap.workflows.metric_file import check_folder
 
+CARD = "hhh"
+"""What a card is called in the store, among the benchmarks."""
 PARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("helpful", "instructions", {"helpful_strict": "instructions with every constraint kept"}),
     (
@@ -113,7 +117,7 @@ def hhh_card(make: MakeAsked, options: BenchOptions, store: Store, progress: Pro
     through the chat template where the model has one.
 
     A part that the user's files or model cannot give says so on the card; the others are run.
-    Raises UserError when none could be.
+    The card is kept in the store. Raises UserError when none could be.
     """
     rows: list[CardRow] = []
     runs: list[BenchRun] = []
@@ -136,7 +140,12 @@ def hhh_card(make: MakeAsked, options: BenchOptions, store: Store, progress: Pro
         ]
     if not runs:
         raise UserError("no part of the card could be measured", hint=rows[0].said)
-    return Card(runs[0].model, rows, runs)
+    card = Card(runs[0].model, rows, runs)
+    parts = ["hhh", runs[0].model_digest, options.limit, options.dtype, options.seed, options.rater]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    content = json.dumps(card.as_json(), allow_nan=False)
+    store.keep_bench(key, CARD, card.model, __version__, content)  # for the page
+    return card
 
 
 def write_card(card: Card, path: Path) -> None:
