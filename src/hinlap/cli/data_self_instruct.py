@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from hinlap.workflows.filter_rows import FilterReport
+    from hinlap.workflows.self_instruct import FilterJob
     from hinlap.workflows.self_instruct_rounds import SelfInstructReport
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -98,12 +99,17 @@ def data_self_instruct(
     from hinlap.core.errors import UserError
     from hinlap.data.self_instruct.prompts import Language
     from hinlap.workflows.data_engine import Writer
-    from hinlap.workflows.self_instruct import SelfInstructJob, lines_of
+    from hinlap.workflows.self_instruct import FilterJob, SelfInstructJob, lines_of
     from hinlap.workflows.self_instruct import self_instruct as work
     from hinlap.workflows.self_instruct_rounds import BestBy, SelfInstructOptions, Way
 
     if only_filter is not None:
-        _only_filter(only_filter, seeds, threshold, ascii_start, out, json_file)
+        _only_filter(
+            FilterJob(
+                only_filter, seeds, out, threshold, ascii_start, licence, overwrite, command_line()
+            ),
+            json_file,
+        )
         return
     for flag, value in (("--model", model), ("--out", out)):
         if value is None:
@@ -169,23 +175,15 @@ def _show(report: SelfInstructReport, out: Path) -> None:
         click.echo(f"spent by this run: {report.spent_usd:.4f} USD")
 
 
-def _only_filter(
-    file: Path,
-    seeds: Path | None,
-    threshold: float,
-    ascii_start: bool | None,
-    out: Path | None,
-    json_file: Path | None,
-) -> None:
+def _only_filter(job: FilterJob, json_file: Path | None) -> None:
     from hinlap.cli.progress import TerminalProgress
-    from hinlap.workflows.self_instruct import filter_file, write_filtered
+    from hinlap.workflows.self_instruct import filter_file, write_filtered_yields
 
     with TerminalProgress() as progress:
-        report = filter_file(
-            file, seeds, threshold=threshold, ascii_start=ascii_start, progress=progress
-        )
-    write_filtered(report, out, json_file)
-    _show_filtered(report, out)
+        report = filter_file(job, progress)
+    if json_file is not None:
+        write_filtered_yields(report, json_file)
+    _show_filtered(report, job.out)
 
 
 def _show_filtered(report: FilterReport, out: Path | None) -> None:

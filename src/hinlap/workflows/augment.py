@@ -222,7 +222,7 @@ def _look_over(
         line = (
             f"{writer.engine.name}: {counted(requests, 'request')}, about {tokens_in:,} tokens in "
             f"and at most {tokens_out:,} out: about {usd:.4f} USD at the most; the cap is "
-            f"{writer.budget.cap_usd:.2f} (cached answers cost nothing)"
+            f"{writer.budget.cap_usd:.4f} (cached answers cost nothing)"
         )
         progress.say(line + ("; it may stop there" if usd > writer.budget.cap_usd else ""))
     return total

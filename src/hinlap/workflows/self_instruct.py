@@ -14,6 +14,7 @@ from hinlap.core.progress import Progress
 from hinlap.core.rows import BadRow
 from hinlap.data.licences import licence_named
 from hinlap.data.manifest import Manifest, file_sha256, parent_of, write_manifest
+from hinlap.data.novelty import THRESHOLD
 from hinlap.data.row_files import check_row_file, read_rows, write_rows
 from hinlap.data.self_instruct.prompts import Language
 from hinlap.data.self_instruct.seeds import SeedTask, read_seeds
@@ -91,33 +92,66 @@ def self_instruct(job: SelfInstructJob, progress: Progress) -> SelfInstructRepor
                 if report.rows:
                     write_rows(job.out, report.rows)
                     _write_manifest(job, report)
-                if report.stopped is None:
+                if report.stopped is None or not journal.rounds:
                     journal.remove()
-            finally:
+                else:
+                    journal.close()
+            except BaseException:
                 journal.close()
+                raise
     finally:
         store.close()
     return report
 
 
-def filter_file(
-    file: Path,
-    seeds_file: Path | None,
-    *,
-    threshold: float,
-    ascii_start: bool | None,
-    progress: Progress,
-) -> FilterReport:
-    """The rows of any file through the pipeline's own filters. Raises InputError."""
-    seeds, bad = read_seeds(seeds_file) if seeds_file else ([], [])
+@dataclass(frozen=True, slots=True)
+class FilterJob:
+    """file: any file of rows. seeds: what it is also held against. out: None to count only."""
+
+    file: Path
+    seeds: Path | None
+    out: Path | None
+    threshold: float = THRESHOLD
+    ascii_start: bool | None = None
+    licence: str = ""
+    overwrite: bool = False
+    command: str = ""
+
+
+def filter_file(job: FilterJob, progress: Progress) -> FilterReport:
+    """The rows of a file through the pipeline's own filters, and those left to ``out``, with a
+    manifest. Raises InputError."""
+    if job.out is not None:
+        check_row_file(job.out)
+        if job.out.exists() and not job.overwrite:
+            raise InputError(
+                "the file exists", where=f"--out {job.out}", hint="another name, or --overwrite"
+            )
+    seeds, bad = read_seeds(job.seeds) if job.seeds else ([], [])
     _say_bad(bad, progress)
     english = language_of(seeds) == "en"
-    return filter_rows(
-        read_rows(file),
+    report = filter_rows(
+        read_rows(job.file),
         seeds,
-        threshold=threshold,
-        ascii_start=english if ascii_start is None else ascii_start,
+        threshold=job.threshold,
+        ascii_start=english if job.ascii_start is None else job.ascii_start,
     )
+    if job.out is not None:
+        parent = parent_of(job.file, job.out)  # before the set may take its own place
+        write_rows(job.out, report.kept)
+        write_manifest(
+            job.out,
+            Manifest(
+                file_sha256(job.out),
+                len(report.kept),
+                licence=licence_named(job.licence or parent.licence),
+                parents=(parent,),
+                command=job.command,
+                created=now(),
+                counts=report.yields,
+            ),
+        )
+    return report
 
 
 def language_of(seeds: Sequence[SeedTask]) -> Language:
@@ -176,10 +210,7 @@ def write_report(report: SelfInstructReport, path: Path) -> None:
     write_whole(path, json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
 
 
-def write_filtered(report: FilterReport, out: Path | None, json_file: Path | None) -> None:
-    """The rows that are left, and the yields as JSON."""
-    if out is not None:
-        write_rows(out, report.kept)
-    if json_file is not None:
-        content = json.dumps(dict(report.yields), ensure_ascii=False, indent=2)
-        write_whole(json_file, content.encode() + b"\n")
+def write_filtered_yields(report: FilterReport, path: Path) -> None:
+    """How many rows fell by each filter, as JSON."""
+    content = json.dumps(dict(report.yields), ensure_ascii=False, indent=2)
+    write_whole(path, content.encode() + b"\n")

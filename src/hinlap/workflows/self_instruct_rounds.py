@@ -159,6 +159,8 @@ def check_options(options: SelfInstructOptions, seeds: Sequence[SeedTask]) -> No
             raise UserError(f"must be 0 or more, not {number}", where=flag)
     if not 0 < options.top_p <= 1:
         raise UserError(f"must be in (0, 1], not {options.top_p}", where="--top-p")
+    if not 0 < options.threshold <= 1:
+        raise UserError(f"must be in (0, 1], not {options.threshold}", where="--threshold")
     if not options.temperature > 0:
         raise UserError(
             f"must be above 0, not {options.temperature}",
@@ -176,6 +178,23 @@ def check_options(options: SelfInstructOptions, seeds: Sequence[SeedTask]) -> No
             "there is nothing to begin from",
             where="--seeds",
             hint="a file with one solved task or more, or --topics FILE with a topic a line",
+        )
+
+
+def _check_choosing(options: SelfInstructOptions, engine: Engine) -> None:
+    """Raises UserError where the best draw could not be told."""
+    weighs = isinstance(engine, ScoringEngine)
+    if options.draws > 1 and options.best_by == "likelihood" and not weighs:
+        raise UserError(
+            f"{engine.name} cannot weigh its answers",
+            where="--best-by",
+            hint="--best-by agreement with three draws or more, or a model of this machine",
+        )
+    if options.draws == 2 and (options.best_by == "agreement" or not weighs):
+        raise UserError(
+            "two draws agree with each other equally",
+            where="--draws",
+            hint="three or more show which is in the middle",
         )
 
 
@@ -199,7 +218,7 @@ def say_plan(
         f"{writer.engine.name}: a round asks for {per_round} tasks with about {tokens_in:,} tokens "
         f"in and at most {tokens_out:,} out: about {usd:.4f} USD at the most; "
         f"{counted(options.count, 'row')} need {counted(rounds, 'round')} if all are kept, which "
-        f"they are not: from {rounds * usd:.4f} USD; the cap is {writer.budget.cap_usd:.2f}"
+        f"they are not: from {rounds * usd:.4f} USD; the cap is {writer.budget.cap_usd:.4f}"
     )
     if rounds * usd > writer.budget.cap_usd:
         line += ", so it may stop there"
@@ -236,6 +255,7 @@ def write_tasks(
     Each round is in the journal before the next; those there already are not asked again. Why it
     ended early is in the report; what was kept by then is, too.
     """
+    _check_choosing(options, writer.engine)
     state = _State.fresh(seeds, options)
     for done in journal.rounds:
         state.take(done)
@@ -344,6 +364,13 @@ def _one_round(
         for k, (prompt, _) in enumerate(asked)
     ]
     completions = answer_each(engine, store, requests, Silent())
+    if all(completion.finish is Finish.FAILED for completion in completions):
+        raise EngineError(
+            f"every request of a round failed: {completions[0].error}",
+            where=engine.name,
+            hint="where prompts are too long: fewer tasks in them (--human, --machine) or fewer "
+            "--max-tokens; else run the same command again",
+        )
     fresh: list[_Fresh] = []
     for completion, (_, labels) in zip(completions, asked, strict=True):
         for instruction, instance in _written(completion, options, yields):
