@@ -268,7 +268,7 @@ def _why_no_json(line: bytes) -> str:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        return f"not UTF-8 (byte 0x{line[error.start]:02x}, the {error.start + 1:,}th of the line)"
+        return f"not UTF-8 (byte 0x{line[error.start]:02x}, byte {error.start + 1:,} of the line)"
     if "\0" in text:
         return "NUL bytes among the text"
     try:

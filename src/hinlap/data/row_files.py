@@ -49,6 +49,14 @@ def parse(
 ) -> Iterator[tuple[Record, Row | BadRow]]:
     """Each record and what it is; ids as they come. Raises InputError as ``read_rows``."""
     chosen, records = choose_format(records, path, format, columns)
+    yield from parse_as(chosen.name, records, columns)
+
+
+def parse_as(
+    format: str, records: Iterator[Record], columns: Mapping[str, str]
+) -> Iterator[tuple[Record, Row | BadRow]]:
+    """As ``parse``, in a format that is settled."""
+    chosen = format_named(format)
     swapped = {theirs: ours for ours, theirs in columns.items()}
     read = chosen.read
     for record in records:
