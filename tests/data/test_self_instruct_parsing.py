@@ -58,6 +58,7 @@ EXAMPLES = [
     ("Task: Add.\nInput: 1\nOutput: 3\n###\nTask: Next", Instance("1", "3")),
     ("ข้อมูล: ไม่มี\nผลลัพธ์: สาม", Instance("", "สาม")),
     ("Output:", Instance("", "")),
+    ("Input: Input: 1\nOutput: Output: 3", Instance("1", "3")),
     ("Three.", None),
     ("Input: 1, 2", None),
 ]  # fmt: skip

@@ -147,9 +147,16 @@ def _sections(text: str) -> list[tuple[str, str]]:
         if not (label == "output" and word != before and _LABELS.get(before) == "output"):
             starts.append(start)
     return [
-        (_LABELS[start.group(1).lower()], _FENCE.sub("", text[start.end() : end]).strip())
+        (_LABELS[start.group(1).lower()], _content(text[start.end() : end]))
         for start, end in _spans(starts, text)
     ]
+
+
+def _content(text: str) -> str:
+    """What stands under a label; small models write the label twice."""
+    text = _FENCE.sub("", text).strip()
+    again = _LABEL.match(text)
+    return text[again.end() :].strip() if again else text
 
 
 def _spans(starts: list[re.Match[str]], text: str) -> Iterator[tuple[re.Match[str], int]]:
