@@ -34,11 +34,8 @@ from hinlap.workflows.filter_rows import filter_rows
 from hinlap.workflows.round_journal import RoundJournal, journal_path
 from hinlap.workflows.self_instruct import SelfInstructJob, language_of
 from hinlap.workflows.self_instruct import self_instruct as run_job
-from hinlap.workflows.self_instruct_rounds import (
-    SelfInstructOptions,
-    SelfInstructReport,
-    write_tasks,
-)
+from hinlap.workflows.self_instruct_options import SelfInstructOptions
+from hinlap.workflows.self_instruct_rounds import SelfInstructReport, write_tasks
 
 SEEDS = [
     SeedTask("s0", "Add the numbers in the list.", (("1, 2", "3"),), False),

@@ -101,7 +101,7 @@ def data_self_instruct(
     from hinlap.workflows.data_engine import Writer
     from hinlap.workflows.self_instruct import FilterJob, SelfInstructJob, lines_of
     from hinlap.workflows.self_instruct import self_instruct as work
-    from hinlap.workflows.self_instruct_rounds import BestBy, SelfInstructOptions, Way
+    from hinlap.workflows.self_instruct_options import BestBy, SelfInstructOptions, Way
 
     if only_filter is not None:
         _only_filter(

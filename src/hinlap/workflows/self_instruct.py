@@ -26,13 +26,8 @@ from hinlap.workflows.data_engine import Writer, open_writer
 from hinlap.workflows.data_import import now
 from hinlap.workflows.filter_rows import FilterReport, filter_rows
 from hinlap.workflows.round_journal import RoundJournal, journal_path
-from hinlap.workflows.self_instruct_rounds import (
-    SelfInstructOptions,
-    SelfInstructReport,
-    check_options,
-    say_plan,
-    write_tasks,
-)
+from hinlap.workflows.self_instruct_options import SelfInstructOptions, check_options
+from hinlap.workflows.self_instruct_rounds import SelfInstructReport, say_plan, write_tasks
 
 STORE = Path(".hinlap") / "store.db"
 
