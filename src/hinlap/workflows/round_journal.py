@@ -12,7 +12,7 @@ from pathlib import Path
 from hinlap.core.errors import UserError
 from hinlap.core.rows import Row
 from hinlap.data.formats import own
-from hinlap.data.row_files import line_of
+from hinlap.data.formats.record import line_of
 from hinlap.data.whole_file import writing_error
 
 
