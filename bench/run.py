@@ -423,6 +423,19 @@ def bench_toxicity() -> list[dict[str, Any]]:
     return [{**row, "tokens": ours["tokens"], "peer_tokens": theirs["tokens"]}]
 
 
+def bench_data() -> list[dict[str, Any]]:
+    """Import and conversion of 200 MB of JSONL, against plain json.loads of its lines (MB/s)."""
+    WORK.mkdir(exist_ok=True)
+    job, script = WORK / "rows.jsonl", str(ROOT / "bench/ours_data.py")
+    subprocess.run([str(OUR_PYTHON), script, "write", str(job)], check=True)
+    found = _answer([str(OUR_PYTHON), script, "read", str(job)])
+    return [
+        figure(f"data_{name}", found[name], found["json_loads"], "MB/s", int(found["rows"]),
+               lower_is_better=False)
+        for name in ("import", "convert")
+    ]  # fmt: skip
+
+
 def _model() -> str:
     """The embedded model's folder, as our side finds it."""
     command = [str(OUR_PYTHON), "-c", "import ours_engine; print(ours_engine.FOLDER)"]
@@ -453,6 +466,7 @@ BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     **{f"generation-{name}": functools.partial(bench_generation, name) for name in GENERATION},
     **{f"bench-{name}": functools.partial(bench_whole_command, name) for name in WHOLE_COMMANDS},
     "toxicity": bench_toxicity,
+    "data": bench_data,
     "first_result": bench_first_result,
 }
 

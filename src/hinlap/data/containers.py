@@ -138,6 +138,7 @@ class _Opened:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._text: io.TextIOWrapper | None = None
         if path.is_dir():
             raise InputError("it is a folder, not a file", where=str(path), hint="name a file")
         try:
@@ -191,6 +192,11 @@ class _Opened:
             pass  # who reads on will come to it, and tell
         return found
 
+    def text(self) -> IO[str]:
+        """The same as characters; a byte that is no UTF-8 is a lone surrogate among them."""
+        self._text = io.TextIOWrapper(self.bytes, "utf-8", errors="surrogateescape", newline="")
+        return self._text
+
     def read_bytes(self) -> int:
         """How much of the file on disk was read."""
         return self._raw.tell()
@@ -199,6 +205,8 @@ class _Opened:
         return self
 
     def __exit__(self, *args: object) -> None:
+        if self._text is not None:
+            self._text.close()
         self._raw.close()
 
 
@@ -289,7 +297,7 @@ def _why_no_json(line: bytes) -> str:
 def _json(file: _Opened) -> Iterator[Record]:
     """A list of objects; an object that holds one; or objects one after the other."""
     text = JsonText(
-        io.TextIOWrapper(file.bytes, "utf-8", errors="surrogateescape", newline=""),
+        file.text(),
         LARGEST_RECORD_BYTES,
     )
     try:
@@ -368,7 +376,7 @@ def _record(value: Any, text: JsonText, file: _Opened, line: int) -> Record:
 
 def _csv(file: _Opened) -> Iterator[Record]:
     path = str(file.path)
-    lines = _Lines(io.TextIOWrapper(file.bytes, "utf-8", errors="surrogateescape", newline=""))
+    lines = _Lines(file.text())
     csv.field_size_limit(max(csv.field_size_limit(), CSV_RECORD_BYTES))
     try:
         first = lines.peek()

@@ -11,10 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
-
 from hinlap.core.errors import InputError, MissingExtraError
-from hinlap.data.formats.record import Record
+from hinlap.data.formats.record import Record, line_of
 
 _BATCH_ROWS = 1_000
 _GROUP_ROWS = 10_000
@@ -117,14 +115,22 @@ class ParquetSink:
     def write(self, record: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
         known = {name: record.get(name, "") for name in _TEXTS}
         known["history"] = record.get("history", [])
-        known["labels"] = orjson.dumps(dict(labels)).decode() if labels else "{}"
+        known["labels"] = line_of(labels).decode().rstrip("\n") if labels else "{}"
         self._waiting.append(known)
         if len(self._waiting) == _GROUP_ROWS:
             self._flush()
 
     def close(self) -> None:
-        self._flush()
-        self._writer.close()
+        try:
+            self._flush()
+            self._writer.close()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """After an error: nothing more is written, not even the end that would fail again."""
+        self._writer.is_open = False
 
     def _flush(self) -> None:
         if self._waiting:

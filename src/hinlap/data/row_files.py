@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from itertools import chain, islice
@@ -11,13 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, cast
 
-import orjson
-
 from hinlap.core.errors import InputError
 from hinlap.core.rows import BadRow, Row
 from hinlap.data.containers import read_records
 from hinlap.data.formats import own
-from hinlap.data.formats.record import Record, Unfit
+from hinlap.data.formats.record import Record, Unfit, line_of
 from hinlap.data.formats.table import FORMATS, Format, format_named, format_of, recognised
 from hinlap.data.parquet import ParquetSink
 from hinlap.data.whole_file import whole_file
@@ -204,18 +201,18 @@ class RowWriter:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            with suppress(OSError):  # a full disk says so once more
-                self._close()
+            if self._parquet is not None:
+                self._parquet.abandon()
+            if self._packed is not None:
+                with suppress(OSError):  # a full disk says so once more
+                    self._packed.close()
             self._stack.__exit__(kind, error, trace)
             return
         with self._stack:
-            self._close()
-
-    def _close(self) -> None:
-        if self._parquet is not None:
-            self._parquet.close()
-        if self._packed is not None:
-            self._packed.close()
+            if self._parquet is not None:
+                self._parquet.close()
+            if self._packed is not None:
+                self._packed.close()
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
@@ -234,11 +231,3 @@ def check_row_file(path: Path, option: str = "--out") -> None:
             where=f"{option} {path}",
             hint=f"{path.with_suffix('.jsonl')}, for example",
         )
-
-
-def line_of(record: Mapping[str, Any]) -> bytes:
-    """A record as one line of JSON, its end included."""
-    try:
-        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # a whole number over 64 bits, half a character
-        return json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

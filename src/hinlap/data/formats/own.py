@@ -7,6 +7,7 @@ label. A label that has the name of one of these stands in "labels", an object.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,8 +101,8 @@ def history_of(fields: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def _object(value: Any) -> dict[str, Any]:
     if isinstance(value, str):  # a Parquet file holds it as JSON
         try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
+            value = json.loads(value)  # orjson rounds a whole number over 64 bits
+        except ValueError:
             raise Unfit("'labels' is a text, not an object") from None
     if not isinstance(value, dict):
         raise Unfit(f"'labels' is {kind_of(value)}, not an object")

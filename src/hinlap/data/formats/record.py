@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from hinlap.core.rows import Origin, Row
 from hinlap.data.text_file import kind_of
@@ -93,3 +96,11 @@ def content_id(instruction: str, input: str, output: str, system: str, history: 
     turns = [text for turn in history for text in turn]
     whole = "\0".join((instruction, input, output, system, *turns))
     return hashlib.blake2b(whole.encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def line_of(record: Mapping[str, Any]) -> bytes:
+    """A record as one line of JSON, its end included."""
+    try:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # a whole number over 64 bits, half a character
+        return json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
