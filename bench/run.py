@@ -436,6 +436,14 @@ def bench_data() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def bench_data_check(what: str, n: int) -> list[dict[str, Any]]:
+    """Near copies among n short rows, or n rows against all benchmark files. No peer verifies."""
+    script = str(ROOT / "bench/ours_data_check.py")
+    data = str(ROOT.parent / "shared" / "data")
+    ours = _answer([str(OUR_PYTHON), script, what, data, str(n)])
+    return [{**figure(f"data_{what}", ours.pop("seconds"), None, "s", n), **ours}]
+
+
 def _model() -> str:
     """The embedded model's folder, as our side finds it."""
     command = [str(OUR_PYTHON), "-c", "import ours_engine; print(ours_engine.FOLDER)"]
@@ -467,6 +475,8 @@ BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     **{f"bench-{name}": functools.partial(bench_whole_command, name) for name in WHOLE_COMMANDS},
     "toxicity": bench_toxicity,
     "data": bench_data,
+    "data-duplicates": functools.partial(bench_data_check, "duplicates", 1_000_000),
+    "data-leaks": functools.partial(bench_data_check, "leaks", 52_000),
     "first_result": bench_first_result,
 }
 
