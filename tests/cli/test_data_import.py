@@ -49,7 +49,8 @@ def test_good_rows_go_on_and_bad_ones_are_kept_aside(hinlap_here: Run, tmp_path:
     assert done.returncode == 0
     assert "3 rows in" in done.stdout
     assert f"{source}:4: no 'output'" in done.stdout
-    bad = [json.loads(line) for line in (tmp_path / "a.jsonl.bad.jsonl").open(encoding="utf-8")]
+    bad_lines = (tmp_path / "a.jsonl.bad.jsonl").read_text("utf-8").splitlines()
+    bad = [json.loads(line) for line in bad_lines]
     assert bad[0] == {
         "where": f"{source}:4", "reason": "no 'output'", "record": {"instruction": "a"},
     }  # fmt: skip

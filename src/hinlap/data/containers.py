@@ -394,12 +394,13 @@ def _csv(file: _Opened) -> Iterator[Record]:
             except csv.Error as error:
                 cells, reason = [], _why_no_csv(error, lines.too_long)
                 lines.back_to_second()
+            reason = reason or lines.too_long
             if not reason and not any(cells):
                 continue
             if header is None:
                 header = _header([cell.strip() for cell in cells], reason, f"{path}:{line}")
                 continue
-            reason = reason or lines.too_long or _why_no_row(cells, header)
+            reason = reason or _why_no_row(cells, header)
             fields: dict[str, Any] = {}
             if not reason:
                 fields = {name: cell for name, cell in zip(header, cells, strict=False) if name}

@@ -114,7 +114,12 @@ def import_rows(
             work.forget()
         raise
     work.close()
-    named = {parent.licence for parent in made} | {found.licence for found in hub}
+    by_card = {file: found.licence for found in hub for file in found.files}
+    made = [
+        replace(parent, licence=parent.licence or licence_named(by_card.get(file, "")))
+        for file, parent in zip(files, made, strict=True)
+    ]
+    named = {parent.licence for parent in made}
     licence = options.licence or (named.pop() if len(named) == 1 else "")
     manifest = Manifest(
         sha256="",
