@@ -18,11 +18,11 @@ from hinlap.core.errors import InputError
 from hinlap.core.progress import Progress, Silent
 from hinlap.core.rows import BadRow, Row
 from hinlap.data.containers import read_records
-from hinlap.data.formats.record import Unfit
+from hinlap.data.formats.record import Unfit, line_of
 from hinlap.data.formats.table import Format, format_named
 from hinlap.data.import_state import refuse_existing
 from hinlap.data.manifest import Manifest, file_sha256, parent_of, read_manifest, write_manifest
-from hinlap.data.row_files import OwnIds, RowWriter, line_of, parse
+from hinlap.data.row_files import OwnIds, RowWriter, parse
 from hinlap.data.whole_file import whole_file
 
 _SHOWN = 20

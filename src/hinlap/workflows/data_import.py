@@ -20,7 +20,7 @@ from hinlap.core.progress import Progress, Silent
 from hinlap.core.rows import BadRow, Row
 from hinlap.data.containers import Place, read_records
 from hinlap.data.formats import own
-from hinlap.data.formats.record import Record, id_of
+from hinlap.data.formats.record import Record, id_of, line_of
 from hinlap.data.import_state import Import, refuse_existing
 from hinlap.data.licences import licence_named
 from hinlap.data.manifest import Manifest, file_sha256, parent_of, write_manifest
@@ -29,7 +29,6 @@ from hinlap.data.row_files import (
     RowWriter,
     check_row_file,
     choose_format,
-    line_of,
     parse_as,
 )
 from hinlap.data.sources.hub_set import PREFIX, HubSet, fetch_hub_set

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +38,11 @@ def fetch_hub_set(address: str, progress: Progress) -> HubSet:
     not answer, MissingExtraError without huggingface_hub.
     """
     try:
-        import httpx
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError as error:
         raise MissingExtraError("huggingface_hub", "data") from error
+    unreachable: tuple[type[Exception], ...] = (*_transport_errors(), OSError)
     parts = re.fullmatch(r"hf:([\w.-]+/[\w.-]+|[\w.-]+)(?:@([^:]+))?(?::(.+))?", address)
     if parts is None:
         raise InputError("no address of a data set", where=address, hint=_FORM)
@@ -69,7 +71,7 @@ def fetch_hub_set(address: str, progress: Progress) -> HubSet:
             where=address,
             hint=f"check name and revision; a private set needs HF_TOKEN. The form: {_FORM}",
         ) from None
-    except (httpx.HTTPError, OSError) as error:
+    except unreachable as error:
         raise EngineError(
             f"the hub cannot be reached ({type(error).__name__}: {str(error)[:150]})",
             where=address,
@@ -78,6 +80,15 @@ def fetch_hub_set(address: str, progress: Progress) -> HubSet:
     licence = info.card_data.get("license") if info.card_data else None
     text = licence[0] if isinstance(licence, list) and licence else licence
     return HubSet(name, commit, text if isinstance(text, str) else "", tuple(map(Path, files)))
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises without a connection: its versions use one of these."""
+    found = []
+    for name in ("httpx", "httpx2"):
+        with suppress(ImportError):
+            found.append(importlib.import_module(name).HTTPError)
+    return tuple(found)
 
 
 def _chosen(paths: list[str], which: str, address: str) -> list[str]:
