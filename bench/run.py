@@ -283,6 +283,48 @@ def _summary_pairs(n: int) -> tuple[list[str], list[str]]:
     return texts(predictions), texts(references)
 
 
+def bench_novelty() -> list[dict[str, Any]]:
+    """ROUGE-L of 200 instructions with each of a pool of 52,000, against rouge-score's loop in
+    Alpaca's script, one process each; reading the pool is a figure of its own."""
+    peer = environment("rouge-score", ["rouge-score==0.1.2"])
+    WORK.mkdir(exist_ok=True)
+    job = WORK / "novelty.json"
+    source, content = _instructions(52_000, 200)
+    job.write_text(json.dumps(content), encoding="utf-8")
+    ours = _answer([str(OUR_PYTHON), str(ROOT / "bench/ours_novelty.py"), str(job)])
+    theirs = _answer([str(peer), str(ROOT / "bench/peers/alpaca_novelty.py"), str(job)])
+    row = figure("novelty_52000", ours["seconds"], theirs["seconds"], "s", 200)
+    same = sum(a == b for a, b in zip(ours["maxima"], theirs["maxima"], strict=True))
+    decided = sum(a == b for a, b in zip(ours["new"], theirs["new"], strict=True))
+    checks = {"same_maxima": same, "same_decisions": decided, "new": sum(ours["new"])}
+    read = figure("novelty_52000_pool_read", ours["read"], theirs["read"], "s", 52_000)
+    return [{**row, **checks, "texts": source}, read]
+
+
+def _instructions(n: int, candidates: int) -> tuple[str, tuple[list[str], list[str]]]:
+    """Where the texts are from, n instructions and some more to hold against them, always the
+    same: beginnings and ends of Alpaca's instructions where the shared files are, else of the
+    sentences of the example's articles."""
+    rng = random.Random(0)
+    alpaca = ROOT.parent / "shared" / "data" / "alpaca" / "alpaca_sample.jsonl.gz"
+    if alpaca.is_file():
+        source = "alpaca"
+        lines = gzip.decompress(alpaca.read_bytes()).decode("utf-8").splitlines()
+        texts = [json.loads(line)["instruction"] for line in lines]
+    else:
+        source = "news-riddles"
+        rows = (ROOT / "examples/news-riddles/data/train.jsonl").read_text("utf-8").splitlines()
+        texts = re.split(r"(?<=[.!?]) ", " ".join(json.loads(row)["text"] for row in rows))
+
+    def joined() -> str:
+        begins, ends = rng.choice(texts).split(), rng.choice(texts).split()
+        kept = begins[: rng.randint(1, len(begins))] + ends[rng.randint(0, len(ends)) :]
+        return " ".join(kept)
+
+    made = [joined() for _ in range(n + candidates)]
+    return source, (made[:n], made[n:])
+
+
 SCORING: dict[str, Callable[[], list[engine.Item]]] = {
     "five_shot": engine.five_shot,
     "five_shot_drawn": functools.partial(engine.five_shot, drawn=True, count=12),
@@ -438,6 +480,27 @@ def bench_toxicity() -> list[dict[str, Any]]:
     return [{**row, "tokens": ours["tokens"], "peer_tokens": theirs["tokens"]}]
 
 
+def bench_data() -> list[dict[str, Any]]:
+    """Import and conversion of 200 MB of JSONL, against plain json.loads of its lines (MB/s)."""
+    WORK.mkdir(exist_ok=True)
+    job, script = WORK / "rows.jsonl", str(ROOT / "bench/ours_data.py")
+    subprocess.run([str(OUR_PYTHON), script, "write", str(job)], check=True)
+    found = _answer([str(OUR_PYTHON), script, "read", str(job)])
+    return [
+        figure(f"data_{name}", found[name], found["json_loads"], "MB/s", int(found["rows"]),
+               lower_is_better=False)
+        for name in ("import", "convert")
+    ]  # fmt: skip
+
+
+def bench_data_check(what: str, n: int) -> list[dict[str, Any]]:
+    """Near copies among n short rows, or n rows against all benchmark files. No peer verifies."""
+    script = str(ROOT / "bench/ours_data_check.py")
+    data = str(ROOT.parent / "shared" / "data")
+    ours = _answer([str(OUR_PYTHON), script, what, data, str(n)])
+    return [{**figure(f"data_{what}", ours.pop("seconds"), None, "s", n), **ours}]
+
+
 def _model() -> str:
     """The embedded model's folder, as our side finds it."""
     command = [str(OUR_PYTHON), "-c", "import ours_engine; print(ours_engine.FOLDER)"]
@@ -463,6 +526,7 @@ BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "bootstrap": bench_bootstrap,
     **{name: functools.partial(bench_corpus_scores, name) for name in ("bleu", "chrf")},
     "rouge": bench_rouge,
+    "novelty": bench_novelty,
     **{f"scoring-{name}": functools.partial(bench_scoring, name) for name in SCORING},
     **{f"generation-{name}": functools.partial(bench_generation, name) for name in GENERATION},
     **{
@@ -472,6 +536,9 @@ BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     **{f"native-{name}": functools.partial(bench_native, name) for name in GENERATION},
     **{f"bench-{name}": functools.partial(bench_whole_command, name) for name in WHOLE_COMMANDS},
     "toxicity": bench_toxicity,
+    "data": bench_data,
+    "data-duplicates": functools.partial(bench_data_check, "duplicates", 1_000_000),
+    "data-leaks": functools.partial(bench_data_check, "leaks", 52_000),
     "first_result": bench_first_result,
 }
 

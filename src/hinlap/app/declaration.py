@@ -81,6 +81,11 @@ class StepSpec(Declared):
 class ExamplesSpec(Declared):
     train: str | None = Field(None, description="JSONL or CSV: examples that may teach.")
     test: str | None = Field(None, description="JSONL or CSV: items that only measure.")
+    teach_with_test: list[str] = Field(
+        default_factory=list,
+        description="Names of files that may teach although their manifest says they hold the "
+        "test rows of a split.",
+    )
 
 
 class PricesSpec(Declared):

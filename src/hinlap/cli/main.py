@@ -19,6 +19,7 @@ COMMANDS = {
     "metrics": "Score a file of outputs by BLEU, chrF, TER, ROUGE, SQuAD, perplexity ...",
     "compare-runs": "Say whether one system's scores are better than another's.",
     "bench": "Measure a model by published benchmarks.",
+    "data": "Import, check, split, mix, make and write training and test sets.",
     "news": "Gather news articles from feeds, pages, NewsAPI or files.",
     "models": "List the models known by name, or fetch one.",
     "schema": "Print the JSON schema of app.yaml, for editors.",

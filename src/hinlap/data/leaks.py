@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
+from hinlap.app.app import App
 from hinlap.core.errors import LeakError
 from hinlap.core.examples import Example, Split
+from hinlap.data.manifest import TEST, read_manifest
 from hinlap.data.near_duplicates import fingerprint, near_duplicates
 
 NEAR_COPY = 0.5
@@ -51,3 +54,30 @@ def refuse_leaks(train: Sequence[Example], test: Sequence[Example]) -> None:
             where=f"{train[i].where} and {test[j].where}",
             hint="remove it from one of the two files",
         )
+
+
+def refuse_test_sets(app: App) -> None:
+    """Raises LeakError when the app's train file holds test rows of a split, by its manifest.
+
+    Unless ``examples.teach_with_test`` in app.yaml names the file.
+    """
+    if app.spec.examples.train is not None:
+        path = app.folder / app.spec.examples.train
+        refuse_test_set(path, app.spec.examples.teach_with_test, "examples.teach_with_test names")
+
+
+def refuse_test_set(path: Path, allowed: Collection[str], how: str) -> None:
+    """As ``refuse_test_sets``, of one file. how: begins the sentence that allows it by name."""
+    manifest = read_manifest(path)
+    if manifest is None or path.name in allowed:
+        return
+    if manifest.role == TEST:
+        what, instead = "this is the test side of a split, whose rows never teach", "the train side"
+    elif not manifest.role and manifest.split is not None and TEST in manifest.split.shares:
+        what = "this set was split, and its test rows are in it"
+        instead = f"{manifest.split.of}.train"
+    else:
+        return
+    raise LeakError(
+        what, where=str(path), hint=f"teach with {instead}; {how} {path.name} to teach with it"
+    )

@@ -10,7 +10,7 @@ from hinlap.core.counting import counted
 from hinlap.core.errors import AppError
 from hinlap.core.examples import Example
 from hinlap.core.messages import Engine
-from hinlap.data.leaks import refuse_leaks
+from hinlap.data.leaks import refuse_leaks, refuse_test_sets
 from hinlap.routes.route import MakePrompt, Route, RouteContext, Traits
 from hinlap.tuning.lora import Lesson, LoraRecipe, tune_lora
 
@@ -20,6 +20,7 @@ def build(name: str, app: App, context: RouteContext) -> Route:
     spec = app.spec.routes[name]
     assert isinstance(spec, FineTunedSpec)
     refuse_leaks(app.train, app.test)
+    refuse_test_sets(app)
     taught = app.train[: spec.examples]
     rows = lessons(app, taught)
     if not rows:

@@ -14,7 +14,7 @@ from hinlap.core.errors import AppError
 from hinlap.core.examples import Example
 from hinlap.core.messages import Prompt
 from hinlap.core.progress import Progress
-from hinlap.data.leaks import refuse_leaks
+from hinlap.data.leaks import refuse_leaks, refuse_test_sets
 from hinlap.metrics.segmentation import has_thai, words
 
 Select = Literal["fixed", "random", "similar"]
@@ -42,6 +42,7 @@ def shots_prompt(
     test item.
     """
     refuse_leaks(app.train, app.test)
+    refuse_test_sets(app)
     told: set[str] = set()
 
     pools: dict[str, tuple[list[Solved], Callable[[str], list[int]]]] = {}

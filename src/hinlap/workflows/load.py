@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hinlap.app.app import App, read_app
-from hinlap.data.leaks import refuse_leaks
+from hinlap.data.leaks import refuse_leaks, refuse_test_sets
 from hinlap.workflows.measuring import check_metrics
 
 
@@ -17,4 +17,5 @@ def load(path: Path) -> App:
     app = read_app(path)
     check_metrics(app)
     refuse_leaks(app.train, app.test)
+    refuse_test_sets(app)
     return app

@@ -1,0 +1,1 @@
+"""The gates a data set passes before it teaches: one file each, from rows to findings."""
