@@ -204,10 +204,13 @@ def test_top_k_and_top_p_keep_what_transformers_keeps() -> None:
             expected = TopKLogitsWarper(top_k)(None, expected)
         if top_p < 1:
             expected = TopPLogitsWarper(top_p)(None, expected)
-        for row, wanted in zip(scores, expected, strict=True):
-            values, tokens = kept(row, top_k, top_p)
+        together = kept(scores, top_k, top_p)
+        for row, wanted, (values, tokens) in zip(scores, expected, together, strict=True):
             found = torch.full_like(row, float("-inf")).scatter(0, tokens, values)
             assert torch.equal(found, wanted)
+            ((alone, same),) = kept(row[None], top_k, top_p)
+            assert torch.equal(alone, values)
+            assert torch.equal(same, tokens)
 
 
 def test_noise_is_gumbel_and_depends_on_seed_place_and_token_alone() -> None:

@@ -128,6 +128,13 @@ class Chooser:
         plain = sampling.temperature <= 0 and sampling.repetition_penalty == 1.0
         return plain and self._constraint is None
 
+    @property
+    def _plainly_drawn(self) -> bool:
+        """By temperature and filters alone: such rows are filtered side by side."""
+        sampling = self._sampling
+        plain = sampling.repetition_penalty == 1.0 and self._constraint is None
+        return plain and sampling.temperature > 0
+
     @staticmethod
     def choose_all(
         choosers: Sequence[Chooser], logits: torch.Tensor, model: str
@@ -141,9 +148,18 @@ class Chooser:
             if not bool(sums.isfinite().all()):
                 raise not_numbers(model)
             tokens = scores.argmax(-1)
+            together: dict[tuple[float, int, float], list[int]] = {}
             for row, chooser in enumerate(choosers):
-                if not chooser._greedy:
+                if chooser._plainly_drawn:
+                    sampling = chooser._sampling
+                    way = (sampling.temperature, sampling.top_k, sampling.top_p)
+                    together.setdefault(way, []).append(row)
+                elif not chooser._greedy:
                     tokens[row] = chooser._choose(scores[row].clone())
+            for (temperature, top_k, top_p), rows in together.items():
+                filtered = kept(scores[rows] / temperature, top_k, top_p)
+                for row, (left, ids) in zip(rows, filtered, strict=True):
+                    tokens[row] = choosers[row]._draw(left, ids)
             chosen = scores.gather(1, tokens[:, None])[:, 0] - sums
         picked: list[int] = tokens.tolist()
         for chooser, token in zip(choosers, picked, strict=True):
@@ -159,11 +175,15 @@ class Chooser:
         if self._constraint is not None:
             self._constraint.forbid(scores)
         if sampling.temperature > 0:
-            scores, tokens = kept(scores / sampling.temperature, sampling.top_k, sampling.top_p)
-            noise = gumbel_noise(self._seed, self._drawn, tokens.cpu().numpy())
-            self._drawn += 1
-            return int(tokens[(scores.double().cpu() + torch.from_numpy(noise)).argmax()])
+            scaled = (scores / sampling.temperature)[None]
+            return self._draw(*kept(scaled, sampling.top_k, sampling.top_p)[0])
         return int(scores.argmax())
+
+    def _draw(self, scores: torch.Tensor, tokens: torch.Tensor) -> int:
+        """One of ``tokens`` by their filtered scores."""
+        noise = gumbel_noise(self._seed, self._drawn, tokens.cpu().numpy())
+        self._drawn += 1
+        return int(tokens[(scores.double().cpu() + torch.from_numpy(noise)).argmax()])
 
     def _accept(self, token: int) -> None:
         if self._sampling.repetition_penalty != 1.0:
@@ -204,30 +224,48 @@ def not_numbers(model: str) -> EngineError:
     )
 
 
-def kept(scores: torch.Tensor, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of (V,) scores those in the top-k and the nucleus, and their tokens.
+def kept(scores: torch.Tensor, top_k: int, top_p: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Of each row of (B, V) scores those in the top-k and the nucleus, and their tokens.
 
     The nucleus (Holtzman et al. 2020) is the fewest likeliest tokens, of the top-k, whose
-    probabilities reach ``top_p``. It is looked for among some of the likeliest first, since
-    sorting a whole vocabulary takes longer than many a forward.
+    probabilities reach ``top_p``.
     """
-    vocabulary = len(scores)
-    tokens = torch.arange(vocabulary, device=scores.device)
-    if 0 < top_k < vocabulary:
-        tokens = (scores >= scores.topk(top_k).values[-1]).nonzero()[:, 0]
-        scores = scores[tokens]
-    if top_p >= 1.0:
-        return scores, tokens
-    whole = scores.logsumexp(-1)
-    size = min(_LOOKED_AT_FIRST, len(scores))
-    while True:
-        ordered, order = scores.topk(size)
-        weights = (ordered - whole).exp()
+    if not 0 < top_k < scores.shape[-1]:
+        tokens = torch.arange(scores.shape[-1], device=scores.device)
+        return [(row, tokens) for row in scores] if top_p >= 1.0 else _nucleus(scores, top_p)
+    least = scores.topk(top_k).values[:, -1:]
+    found = []
+    for row, inside in zip(scores, scores >= least, strict=True):
+        tokens = inside.nonzero()[:, 0]
+        left = row[tokens]
+        if top_p < 1.0:
+            ((left, order),) = _nucleus(left[None], top_p)
+            tokens = tokens[order]
+        found.append((left, tokens))
+    return found
+
+
+def _nucleus(scores: torch.Tensor, top_p: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(B, V) to each row's nucleus and its tokens, likeliest first. It is looked for among some of
+    the likeliest first, since sorting a whole vocabulary takes longer than many a forward."""
+    vocabulary = scores.shape[-1]
+    whole = scores.logsumexp(-1, keepdim=True)
+    found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    rows = list(range(len(scores)))
+    size = min(_LOOKED_AT_FIRST, vocabulary)
+    while rows:
+        ordered, order = scores[rows].topk(size)
+        weights = (ordered - whole[rows]).exp()
         reached = weights.cumsum(-1)
-        if size == len(scores) or float(reached[-1]) >= top_p:
-            inside = int((reached - weights < top_p).sum())
-            return ordered[:inside], tokens[order[:inside]]
-        size = min(size * 8, len(scores))
+        enough = (reached[:, -1] >= top_p).tolist()
+        counts = (reached - weights < top_p).sum(-1).tolist()
+        for place, row in enumerate(rows):
+            if enough[place] or size == vocabulary:
+                inside = slice(0, counts[place])
+                found[row] = (ordered[place, inside], order[place, inside])
+        rows = [row for row in rows if row not in found]
+        size = min(size * 8, vocabulary)
+    return [found[row] for row in range(len(scores))]
 
 
 def gumbel_noise(seed: int, place: int, tokens: Array) -> Array:

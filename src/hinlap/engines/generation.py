@@ -22,7 +22,7 @@ from hinlap.engines.weights import (
     telling_out_of_memory,
 )
 
-MOST_ROWS = {"cpu": 32, "cuda": 256}
+MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows that run at once. On CPUs products are at the processor's limit from about here."""
 _SHORTEST_SHARED = 16
 """A beginning shared by fewer tokens is computed in each row."""

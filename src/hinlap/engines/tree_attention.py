@@ -209,7 +209,8 @@ def _attend(
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q[None], k[None], v[None], 0.0, mask == "causal", attn_mask=additive, scale=rule.scale
         )
-        return out[0].reshape(heads, n, -1).transpose(0, 1), lse[0].reshape(heads, n).transpose(0, 1)
+        out, lse = out[0].reshape(heads, n, -1), lse[0].reshape(heads, n)
+        return out.transpose(0, 1), lse.transpose(0, 1)
     return _attend_plainly(q, k, v, mask, rule)
 
 
