@@ -210,12 +210,13 @@ def run_peer(
     best = min(BATCH_SIZES, key=lambda size: seconds(size, few))
     taken = seconds(best, limit)
     out = folder / f"out-{best}-{limit}"
-    results = json.loads(max(out.rglob("results_*.json")).read_text(encoding="utf-8"))
+
+    def newest(pattern: str) -> str:
+        return max(out.rglob(pattern)).read_text(encoding="utf-8")
+
+    results = json.loads(newest("results_*.json"))
     samples = {
-        task: [
-            json.loads(line)
-            for line in max(out.rglob(f"samples_{task}_*.jsonl")).read_text("utf-8").splitlines()
-        ]
+        task: [json.loads(line) for line in newest(f"samples_{task}_[0-9]*.jsonl").splitlines()]
         for task in tasks
     }
     return taken, best, {"results": results["results"], "samples": samples}

@@ -148,9 +148,29 @@ def test_one_occupation_has_accuracy_and_no_correlation(data: Path) -> None:
     assert found["winogender_bls_correlation"].value is None
 
 
-# Weighed by lm-evaluation-harness 0.4.13 (winogender_all on these rows as a local task file,
-# SmolLM2-135M-Instruct, float32, batch of 8): nats of occupation and participant, he, she, they.
-PEER = {}  # type: ignore[var-annotated]
+# What lm-evaluation-harness 0.4.13 gave (winogender_all and winogender_gotcha on the sentences made
+# anew from templates.tsv, as local task files; SmolLM2-135M-Instruct, float32, batch of 8): nats of
+# occupation and participant after "he", "she" and "they"; acc of each; acc of the item's gotcha.
+PEER = (
+    ("technician.customer.1", (-4.755733013153076, -1.9280935525894165, -4.260247707366943,
+     -1.9457803964614868, -3.8135716915130615, -2.0013349056243896), (1, 1, 1), 1),
+    ("technician.someone.1", (-5.551621913909912, -9.805606842041016, -5.5493879318237305,
+     -9.484698295593262, -4.110174179077148, -9.670614242553711), (0, 0, 0), 0),
+    ("technician.customer.0", (-2.513392925262451, -1.9752802848815918, -2.407841920852661,
+     -2.0040123462677, -2.1435132026672363, -1.780224323272705), (0, 0, 0), 0),
+    ("accountant.taxpayer.1", (-1.7628628015518188, -1.3646265268325806, -2.5918266773223877,
+     -2.244293451309204, -2.151916265487671, -1.373248815536499), (1, 1, 1), 1),
+    ("accountant.someone.1", (-0.44931161403656006, -8.392151832580566, -1.084088921546936,
+     -8.346973419189453, -1.402159571647644, -7.402529716491699), (0, 0, 0), 0),
+)  # fmt: skip
+
+
+def test_accuracies_are_the_peers_on_its_own_log_likelihoods(shared: Path) -> None:
+    by_id = {item.id: item for item in items(shared)}
+    found = by_name(measure([by_id[name] for name, *_ in PEER], [Given(p[1]) for p in PEER]))
+    accuracies = tuple(sum(hits) / 3 for _, _, hits, _ in PEER)
+    assert found["winogender_accuracy"].items == pytest.approx(accuracies)
+    assert found["winogender_gotcha"].items == tuple(gotcha for *_, gotcha in PEER)
 
 
 @pytest.mark.parametrize(
