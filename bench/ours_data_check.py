@@ -18,7 +18,7 @@ from hinlap.core.rows import Row
 from hinlap.data.gates.duplicates import duplicates
 from hinlap.data.gates.overlap import overlap
 from hinlap.data.row_files import read_rows
-from hinlap.workflows.data_tests import test_texts
+from hinlap.workflows.held_out import held_out_texts
 
 DOLLY = "dolly/databricks-dolly-15k.sample.jsonl.gz"
 ALPACA = "alpaca/alpaca_sample.jsonl.gz"
@@ -55,7 +55,7 @@ def _leaks(data: Path, n: int) -> dict[str, float]:
     real = [row for file in files for row in read_rows(file) if isinstance(row, Row)]
     rows = list(itertools.islice(itertools.cycle(real), n))
     began = time.perf_counter()
-    tests = test_texts(data, Silent())
+    tests = held_out_texts(data, Silent())
     read = time.perf_counter() - began
     report = overlap(rows, tests)
     seconds = time.perf_counter() - began

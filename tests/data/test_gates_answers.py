@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.data.gate_rows import ALPACA, asked, shared_rows
 
 from hinlap.core.rows import Row
 from hinlap.data.gates.answers import answers, repeated
-
-from .gate_rows import ALPACA, asked, shared_rows
 
 
 def kind_of(answer: str, question: str = "Tell me about the town.") -> str | None:

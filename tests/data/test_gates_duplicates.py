@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from tests.data.gate_rows import ALPACA, DOLLY, RIDDLES, asked, shared_rows
 
 from hinlap.core.rows import Row
 from hinlap.data.gates.duplicates import NEAR, duplicates, near_pairs
 from hinlap.data.gates.shingling import Shingler, likely_pairs
 from hinlap.data.near_duplicates import normalised
-
-from .gate_rows import ALPACA, DOLLY, RIDDLES, asked, shared_rows
 
 LONG = (
     "Write about the harbour town that counted its boats on Monday",

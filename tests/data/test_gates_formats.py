@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.data.gate_rows import ALPACA, asked, shared_rows
 
 from hinlap.core.rows import Row
 from hinlap.data.gates.formats import formats
-
-from .gate_rows import ALPACA, asked, shared_rows
 
 LIST_OF_2 = "1. Bread\n2. Butter"
 

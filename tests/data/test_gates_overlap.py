@@ -1,22 +1,20 @@
 from __future__ import annotations
 
 import pytest
+from tests.data.gate_rows import asked
 
 from hinlap.core.rows import Row
-from hinlap.data.gates.overlap import TestText, overlap
+from hinlap.data.gates.overlap import HeldOut, overlap
 
-from .gate_rows import asked
-
-TestText.__test__ = False  # type: ignore[attr-defined]  # no test class
 QUESTION = "What is the most popular sport in Japan?"
 PASSAGE = (
     "The harbour town counted its boats on Monday and found one more than last year, so the "
     "mayor asked the fishermen to count again on Tuesday before the tide came in."
 )
-TESTS = [TestText("quiz", "q1", QUESTION, True), TestText("quiz", "p1", PASSAGE, False)]
+TESTS = [HeldOut("quiz", "q1", QUESTION, True), HeldOut("quiz", "p1", PASSAGE, False)]
 
 
-def kinds(rows: list[Row], tests: list[TestText] = TESTS) -> list[tuple[int, str]]:
+def kinds(rows: list[Row], tests: list[HeldOut] = TESTS) -> list[tuple[int, str]]:
     return [(f.row, f.kind) for f in overlap(rows, tests).findings]
 
 
@@ -40,9 +38,7 @@ def test_another_country_is_another_question() -> None:
 
 
 def test_another_number_is_another_question() -> None:
-    tests = [
-        TestText("sums", "1", "How many boats are 12 boats and 30 boats in the harbour?", True)
-    ]
+    tests = [HeldOut("sums", "1", "How many boats are 12 boats and 30 boats in the harbour?", True)]
     assert (
         kinds(asked(("How many boats are 12 boats and 31 boats in the harbour?", "43")), tests)
         == []
@@ -58,13 +54,13 @@ def test_thirteen_words_of_a_passage_are_found_anywhere_and_twelve_are_not() -> 
 
 def test_thai_passages() -> None:
     thai = "ช้างตัวหนึ่งเดินข้ามถนนในตอนเช้าและรถทุกคันหยุดรอจนกว่าช้างจะเดินพ้นไปถึงอีกฝั่งของถนน"
-    tests = [TestText("thai", "1", thai, False)]
+    tests = [HeldOut("thai", "1", thai, False)]
     assert kinds(asked(("สรุป", f"ข่าววันนี้ {thai[5:60]} จบ")), tests) == [(0, "passage")]
     assert kinds(asked(("สรุป", f"ข่าววันนี้ {thai[5:30]} จบ")), tests) == []
 
 
-def test_short_test_texts_flag_nothing() -> None:
-    assert kinds(asked(("Yes.", "Why not?")), [TestText("quiz", "1", "Yes.", True)]) == []
+def test_short_held_out_texts_flag_nothing() -> None:
+    assert kinds(asked(("Yes.", "Why not?")), [HeldOut("quiz", "1", "Yes.", True)]) == []
 
 
 @pytest.mark.parametrize("rows", [[], asked(("", "")), asked(("🎉", "🎉"))])

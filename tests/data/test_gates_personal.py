@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.data.gate_rows import ALPACA, DOLLY, asked, shared_rows
 
 from hinlap.core.rows import Row
 from hinlap.data.gates.personal import masked, masked_row, personal_data, personal_spans, shape
-
-from .gate_rows import ALPACA, DOLLY, asked, shared_rows
 
 
 @pytest.mark.parametrize(

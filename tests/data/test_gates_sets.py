@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from tests.data.gate_rows import asked
 
 from hinlap.core.rows import Origin, Row
 from hinlap.data.gates.balance import balance, entropy
 from hinlap.data.gates.languages import language_of, languages
 from hinlap.data.gates.lengths import Tokens, lengths, words_of
 from hinlap.data.gates.table import GATES, Given
-
-from .gate_rows import asked
 
 ENGLISH = "The harbour town counted its boats on Monday and found one more than it had last year."
 FRENCH = "Le port a compté ses bateaux lundi et en a trouvé un de plus que l'année précédente."

@@ -42,8 +42,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
               help="Drop instructions that begin outside ASCII. Default: for English.")  # fmt: skip
 @click.option("--patience", type=int, default=5, show_default=True,
               help="Rounds in a row without a row, after which it ends.")  # fmt: skip
-@click.option("--temperature", type=float, default=1.0, show_default=True)
-@click.option("--top-p", type=float, default=1.0, show_default=True)
+@click.option("--temperature", type=float, help="Default: 0.7, whole 1, as published.")
+@click.option("--top-p", type=float, help="Default: 0.5, whole 1, as published.")
 @click.option("--max-tokens", type=int, default=512, show_default=True, help="Of one answer.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--key-env", default="OPENAI_API_KEY", show_default=True,
@@ -74,8 +74,8 @@ def data_self_instruct(
     threshold: float,
     ascii_start: bool | None,
     patience: int,
-    temperature: float,
-    top_p: float,
+    temperature: float | None,
+    top_p: float | None,
     max_tokens: int,
     seed: int,
     key_env: str,

@@ -13,15 +13,16 @@ from hinlap.core.errors import InputError, UserError
 from hinlap.core.progress import Progress
 from hinlap.core.rows import BadRow, Row
 from hinlap.core.version import __version__
+from hinlap.data.formats.record import line_of
 from hinlap.data.gates.gate import Finding, GateReport
 from hinlap.data.gates.lengths import Tokens
-from hinlap.data.gates.overlap import TestText
+from hinlap.data.gates.overlap import HeldOut
 from hinlap.data.gates.personal import masked, masked_row
 from hinlap.data.gates.table import GATES, Given
 from hinlap.data.manifest import Manifest, file_sha256, parent_of, read_manifest, write_manifest
-from hinlap.data.row_files import check_row_file, line_of, read_rows, write_rows
+from hinlap.data.row_files import check_row_file, read_rows, write_rows
 from hinlap.data.whole_file import whole_file, write_whole
-from hinlap.workflows.data_tests import test_texts
+from hinlap.workflows.held_out import held_out_texts
 
 BAD_ROWS_KEPT = 100
 _LONGEST_DETAIL = 300
@@ -80,9 +81,9 @@ def check_data(train: Path, options: CheckOptions, progress: Progress) -> Check:
     """
     remove = kinds_named(options.remove, "--remove")
     keep = kinds_named(options.keep, "--keep")
-    tests: list[TestText] = []
+    tests: list[HeldOut] = []
     for path in options.against:
-        tests += test_texts(path, progress)
+        tests += held_out_texts(path, progress)
     rows: list[Row] = []
     bad: list[BadRow] = []
     bad_count = 0

@@ -33,6 +33,7 @@ class SelfInstructOptions:
     topics, personas: each prompt takes the next of each.
     threshold:   ROUGE-L above which an instruction is no news.
     ascii_start: the published filter of instructions that begin outside ASCII; None: for English.
+    temperature, top_p: None: as published for the way (0.7 and 0.5; Alpaca 1 and 1).
     patience:    rounds in a row without a row, after which it ends.
     """
 
@@ -50,8 +51,8 @@ class SelfInstructOptions:
     threshold: float = THRESHOLD
     ascii_start: bool | None = None
     patience: int = 5
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: float | None = None
+    top_p: float | None = None
     max_tokens: int = 512
     seed: int = 0
 
@@ -65,6 +66,15 @@ class SelfInstructOptions:
         )
 
     @property
+    def drawing(self) -> tuple[float, float]:
+        """Temperature and top-p."""
+        temperature, top_p = (0.7, 0.5) if self.way == "stages" else (1.0, 1.0)
+        return (
+            temperature if self.temperature is None else self.temperature,
+            top_p if self.top_p is None else self.top_p,
+        )
+
+    @property
     def starts_in_ascii(self) -> bool:
         return self.language == "en" if self.ascii_start is None else self.ascii_start
 
@@ -73,7 +83,7 @@ class SelfInstructOptions:
         return [
             self.language, self.way, self.shown, self.wanted, self.requests, self.draws,
             self.best_by, self.topics, self.personas, self.threshold, self.starts_in_ascii,
-            self.temperature, self.top_p, self.max_tokens, self.seed,
+            self.drawing, self.max_tokens, self.seed,
         ]  # fmt: skip
 
 
@@ -90,13 +100,14 @@ def check_options(options: SelfInstructOptions, seeds: Sequence[SeedTask]) -> No
     for flag, number in zip(("--human", "--machine"), options.shown, strict=True):
         if number < 0:
             raise UserError(f"must be 0 or more, not {number}", where=flag)
-    if not 0 < options.top_p <= 1:
-        raise UserError(f"must be in (0, 1], not {options.top_p}", where="--top-p")
+    temperature, top_p = options.drawing
+    if not 0 < top_p <= 1:
+        raise UserError(f"must be in (0, 1], not {top_p}", where="--top-p")
     if not 0 < options.threshold <= 1:
         raise UserError(f"must be in (0, 1], not {options.threshold}", where="--threshold")
-    if not options.temperature > 0:
+    if not temperature > 0:
         raise UserError(
-            f"must be above 0, not {options.temperature}",
+            f"must be above 0, not {temperature}",
             where="--temperature",
             hint="without chance every prompt has one answer; 0.7 to 1 is usual",
         )

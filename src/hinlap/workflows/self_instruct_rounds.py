@@ -233,13 +233,14 @@ def _one_round(
     """Adds what is new to the pool; all else of the state stays."""
     yields: Counter[tuple[str, str]] = Counter()
     asked = [_asking(state.rounds, k, state, seeds, options) for k in range(options.requests)]
+    temperature, top_p = options.drawing
     requests = [
         (
             prompt,
             Sampling(
                 max_tokens=options.max_tokens,
-                temperature=options.temperature,
-                top_p=options.top_p,
+                temperature=temperature,
+                top_p=top_p,
                 seed=options.seed,
                 repeat=state.rounds * options.requests + k,
             ),
@@ -390,12 +391,12 @@ def _solve(
         ask = ask_labelled if task.classification else ask_example
         prompts.append(ask(task.instruction, shown, options.language))
     # one answer: the likeliest, as published; several: drawn
-    temperature = options.temperature if options.draws > 1 else 0.0
+    temperature, top_p = options.drawing if options.draws > 1 else (0.0, 1.0)
     samplings = [
         Sampling(
             max_tokens=options.max_tokens,
             temperature=temperature,
-            top_p=options.top_p if options.draws > 1 else 1.0,
+            top_p=top_p,
             seed=options.seed,
             repeat=draw,
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -75,7 +77,7 @@ def answers(rows: Sequence[Row]) -> GateReport:
                  missing full stop: Thai has none, and people leave them out.
     """
     found = []
-    words = functools.cache(lambda: _vocabulary(rows))
+    words = functools.cache(lambda: _Vocabulary(rows))
     for index, row in enumerate(rows):
         kind = _first_kind(row, words)
         if kind is not None:
@@ -96,7 +98,7 @@ def _length(text: str) -> str:
     return next((name for limit, name in limits if count < limit), _LENGTHS[-1])
 
 
-def _first_kind(row: Row, words: Callable[[], Counter[str]]) -> tuple[str, str] | None:
+def _first_kind(row: Row, words: Callable[[], _Vocabulary]) -> tuple[str, str] | None:
     answer = row.output.strip()
     if _NOTHING.fullmatch(answer):
         return "empty", f"the answer is {answer!r}" if answer else "the answer is empty"
@@ -144,7 +146,7 @@ def repeated(text: str) -> tuple[str, int] | None:
     return None
 
 
-def _cut(answer: str, words: Callable[[], Counter[str]]) -> str | None:
+def _cut(answer: str, words: Callable[[], _Vocabulary]) -> str | None:
     """Why the answer seems to break off; None where it does not."""
     if answer.count("```") % 2:
         return "a code fence is never closed"
@@ -176,8 +178,7 @@ def _cut(answer: str, words: Callable[[], Counter[str]]) -> str | None:
         return None
     if spoken[-1] in _SELDOM_LAST:
         return f"ends in “{spoken[-1]}”"
-    seen = words()
-    if seen[spoken[-1]] == 1 and seen["\0" + spoken[-1]] >= 5 and last_line[-1].islower():
+    if last_line[-1].islower() and words().is_beginning(spoken[-1]):
         return f"ends in “{spoken[-1]}”, the beginning of a word"
     return None
 
@@ -204,15 +205,22 @@ def _signs_off(answer: str) -> bool:
     return "\n" in answer and len(line.split()) <= 4
 
 
-def _vocabulary(rows: Sequence[Row]) -> Counter[str]:
-    """How often each word stands in the set; under "\\0" and its first letters, how often words
-    that go on after those letters do."""
-    seen: Counter[str] = Counter()
-    for row in rows:
-        seen.update(_WORD.findall(f"{row.asked()} {row.output}".lower()))
-    longer: Counter[str] = Counter()
-    for word, count in seen.items():
-        for end in range(3, len(word)):
-            longer["\0" + word[:end]] += count
-    seen.update(longer)
-    return seen
+class _Vocabulary:
+    """How often each word stands in the set, and the words in order, to find those that begin
+    alike."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.seen: Counter[str] = Counter()
+        for row in rows:
+            self.seen.update(_WORD.findall(f"{row.asked()} {row.output}".lower()))
+        self.words = sorted(self.seen)
+
+    def is_beginning(self, word: str) -> bool:
+        """Whether it stands once, and longer words that begin with it five times or more."""
+        if self.seen[word] != 1 or len(word) < 3:
+            return False
+        at = bisect_right(self.words, word)
+        longer = itertools.takewhile(
+            lambda other: other.startswith(word), itertools.islice(self.words, at, None)
+        )
+        return sum(self.seen[other] for other in longer) >= 5

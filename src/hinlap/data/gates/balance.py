@@ -55,7 +55,7 @@ def balance(rows: Sequence[Row]) -> GateReport:
         if set(origins) != {"unknown"}:
             figures.append(_bars("rows by who wrote them", origins.most_common()))
         asked = Counter(filter(None, (_asks(row.instruction) for row in rows)))
-        if asked:
+        if 2 * asked.total() >= len(rows):
             figures.append(_bars("what is asked for most", asked.most_common(_MOST_COMMON_FIRST)))
             share = sum(n for _, n in asked.most_common(10)) / asked.total()
             notes.append(

@@ -32,7 +32,7 @@ _NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class TestText:
+class HeldOut:
     """A text of a test item. test_set: its file's or benchmark's name. asks: it is what is asked,
     not a passage or an answer."""
 
@@ -42,7 +42,7 @@ class TestText:
     asks: bool
 
 
-def overlap(rows: Sequence[Row], tests: Sequence[TestText]) -> GateReport:
+def overlap(rows: Sequence[Row], tests: Sequence[HeldOut]) -> GateReport:
     """Rows in which a test item's text stands; the first kind that fits each.
 
     question:      instruction, input, or both together are a test question of 4 words or more,
@@ -86,25 +86,25 @@ Hits = dict[int, tuple[str, int]]
 """By row: the kind, and the index of a test's text."""
 
 
-def _same(rows: Sequence[Row], tests: Sequence[TestText]) -> Hits:
+def _same(rows: Sequence[Row], tests: Sequence[HeldOut]) -> Hits:
     known: dict[str, int] = {}
     for at, test in enumerate(tests):
         if test.asks:
             plain = normalised(test.text)
             if _long_enough(plain):
                 known.setdefault(plain, at)
-    found = {}
+    found: Hits = {}
     if known:
         for index, row in enumerate(rows):
             for text in _asked(row):
-                at = known.get(normalised(text))
-                if at is not None:
-                    found[index] = ("question", at)
+                same = known.get(normalised(text))
+                if same is not None:
+                    found[index] = ("question", same)
                     break
     return found
 
 
-def _near(rows: Sequence[Row], tests: Sequence[TestText]) -> Hits:
+def _near(rows: Sequence[Row], tests: Sequence[HeldOut]) -> Hits:
     questions = [
         at
         for at, test in enumerate(tests)
@@ -138,7 +138,7 @@ def _same_words(a: str, b: str) -> bool:
     return 5 * max(lost, new) <= least and 12 * min(lost, new) <= least
 
 
-def _passages(rows: Sequence[Row], tests: Sequence[TestText]) -> Hits:
+def _passages(rows: Sequence[Row], tests: Sequence[HeldOut]) -> Hits:
     shingler = Shingler(WORDS, CHARACTERS, short=False)
     known = shingler.sets(test.text for test in tests)
     if not len(known.members):

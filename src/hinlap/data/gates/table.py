@@ -18,7 +18,7 @@ from hinlap.data.gates import (
 )
 from hinlap.data.gates.gate import GateReport, Kind
 from hinlap.data.gates.lengths import Tokens
-from hinlap.data.gates.overlap import TestText
+from hinlap.data.gates.overlap import HeldOut
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Given:
     """What the gates look at. tests: what no row may hold. tokens: None where no model is named."""
 
     rows: Sequence[Row]
-    tests: Sequence[TestText] = ()
+    tests: Sequence[HeldOut] = ()
     tokens: Tokens | None = None
 
 

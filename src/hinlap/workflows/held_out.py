@@ -11,13 +11,13 @@ from hinlap.benchmarks.table import BENCHMARKS
 from hinlap.core.errors import InputError
 from hinlap.core.progress import Progress, Silent
 from hinlap.core.rows import BadRow
-from hinlap.data.gates.overlap import TestText
+from hinlap.data.gates.overlap import HeldOut
 from hinlap.data.row_files import read_rows
 from hinlap.data.sources.pinned import pinned_file
 from hinlap.data.text_file import read_utf8
 
 
-def test_texts(path: Path, progress: Progress) -> list[TestText]:
+def held_out_texts(path: Path, progress: Progress) -> list[HeldOut]:
     """What stands at ``path``: an app (its test items), a folder of benchmarks' original files, or
     a file of rows in any known format.
 
@@ -37,37 +37,37 @@ def test_texts(path: Path, progress: Progress) -> list[TestText]:
 _HINT = "--against takes a file of rows, an app's folder, or a folder with benchmarks' files"
 
 
-def _of_app(path: Path) -> Iterator[TestText]:
+def _of_app(path: Path) -> Iterator[HeldOut]:
     app = read_app(path)
     for example in app.test:
         for text in example.inputs.values():
-            yield TestText(f"app {app.name}", example.id, text, asks=True)
+            yield HeldOut(f"app {app.name}", example.id, text, asks=True)
         for text in example.wanted.values():
-            yield TestText(f"app {app.name}", example.id, text, asks=False)
+            yield HeldOut(f"app {app.name}", example.id, text, asks=False)
 
 
-def _of_rows(path: Path, progress: Progress) -> Iterator[TestText]:
+def _of_rows(path: Path, progress: Progress) -> Iterator[HeldOut]:
     bad = 0
     for row in read_rows(path):
         if isinstance(row, BadRow):
             bad += 1
             continue
-        yield TestText(path.name, row.id, row.asked(), asks=True)
+        yield HeldOut(path.name, row.id, row.asked(), asks=True)
         if row.input:
-            yield TestText(path.name, row.id, row.instruction, asks=False)
-            yield TestText(path.name, row.id, row.input, asks=True)
-        yield TestText(path.name, row.id, row.output, asks=False)
+            yield HeldOut(path.name, row.id, row.instruction, asks=False)
+            yield HeldOut(path.name, row.id, row.input, asks=True)
+        yield HeldOut(path.name, row.id, row.output, asks=False)
     if bad:
         progress.say(f"{path}: {bad:,} records are no rows and were passed over")
 
 
-def _of_benchmarks(folder: Path, progress: Progress) -> Iterator[TestText]:
+def _of_benchmarks(folder: Path, progress: Progress) -> Iterator[HeldOut]:
     for benchmark in BENCHMARKS.values():
         file = _file(benchmark, folder)
         if file is None:
             continue
         if benchmark.running:
-            yield TestText(benchmark.name, file.name, read_utf8(file), asks=False)
+            yield HeldOut(benchmark.name, file.name, read_utf8(file), asks=False)
             continue
         try:
             items = benchmark.read(file)
@@ -85,14 +85,14 @@ def _file(benchmark: Benchmark, folder: Path) -> Path | None:
         return None
 
 
-def _of_item(benchmark: Benchmark, item: Item) -> Iterator[TestText]:
+def _of_item(benchmark: Benchmark, item: Item) -> Iterator[HeldOut]:
     """A question by its parts where it has some; else the sentences that are weighed."""
     name = benchmark.name
     if item.parts:
         for part, text in item.parts.items():
-            yield TestText(name, item.id, text, asks=part != "context")
+            yield HeldOut(name, item.id, text, asks=part != "context")
         return
     if item.question:
-        yield TestText(name, item.id, item.question, asks=True)
+        yield HeldOut(name, item.id, item.question, asks=True)
     for text in dict.fromkeys(each.question + each.text for each in item.texts):
-        yield TestText(name, item.id, text, asks=True)
+        yield HeldOut(name, item.id, text, asks=True)
