@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from hinlap.core.errors import InputError, MissingExtraError
+from hinlap.core.errors import InputError
 from hinlap.metrics import segmentation
 from hinlap.metrics.sentences import sentences, tokens
 
@@ -276,7 +276,7 @@ def _parsed_json(text: str) -> Any:
 
 
 def detected_language(text: str) -> str | None:
-    """By langdetect with the seed 0; None where the text shows none. Raises MissingExtraError."""
+    """By langdetect with the seed 0; None where the text shows none."""
     detectors, nothing_to_detect = _detectors()
     detector = detectors.create()
     detector.append(text)
@@ -289,16 +289,9 @@ def detected_language(text: str) -> str | None:
 @cache
 def _detectors() -> tuple[Any, type[Exception]]:
     """What makes detectors, and what they raise where a text shows no language."""
-    try:
-        from langdetect.detector_factory import (  # type: ignore[import-untyped]
-            PROFILES_DIRECTORY,
-            DetectorFactory,
-        )
-        from langdetect.lang_detect_exception import (  # type: ignore[import-untyped]
-            LangDetectException,
-        )
-    except ImportError:
-        raise MissingExtraError("langdetect", "ifeval") from None
+    from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory
+    from langdetect.lang_detect_exception import LangDetectException
+
     factory = DetectorFactory()  # one of our own: its seed is nobody else's
     factory.load_profile(PROFILES_DIRECTORY)
     factory.set_seed(0)
@@ -312,11 +305,10 @@ class Kind:
 
     check: Callable[..., bool]
     fields: Mapping[str, str]
-    detects: bool = False
 
 
-def _kind(check: Callable[..., bool], detects: bool = False, **fields: str) -> Kind:
-    return Kind(check, fields, detects)
+def _kind(check: Callable[..., bool], **fields: str) -> Kind:
+    return Kind(check, fields)
 
 
 KINDS: dict[str, Kind] = {
@@ -328,7 +320,7 @@ KINDS: dict[str, Kind] = {
     "keywords:letter_frequency": _kind(
         letter_frequency, letter="text", let_frequency="number", let_relation="relation"
     ),
-    "language:response_language": _kind(response_language, True, language="text"),
+    "language:response_language": _kind(response_language, language="text"),
     "length_constraints:number_sentences": _kind(
         number_sentences, num_sentences="number", relation="relation"
     ),
@@ -412,8 +404,7 @@ def loose_readings(text: str) -> list[str]:
 def read_constraint(name: object, settings: object, where: str) -> Constraint:
     """A constraint as a file declares it; fields of null are left out, as IFEval's file has them.
 
-    Raises InputError, with the place, for an unknown name or settings that do not fit; and
-    MissingExtraError where it needs a language detector that is not installed.
+    Raises InputError, with the place, for an unknown name or settings that do not fit.
     """
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None or not isinstance(name, str):
@@ -433,8 +424,6 @@ def read_constraint(name: object, settings: object, where: str) -> Constraint:
         problem = _problem(what, given[field])
         if problem:
             raise InputError(f"{field} of {name} is {problem}", where=where)
-    if kind.detects:
-        _detectors()
     return Constraint(name, given)
 
 
