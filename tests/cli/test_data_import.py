@@ -172,13 +172,13 @@ def test_killed_it_goes_on_without_loss_or_repetition(tmp_path: Path, ending: st
 
 
 def test_a_full_disk_is_told_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """The first run may write 12 MB to one file."""
+    """The first run may write 18 MB to one file."""
     source, out = tmp_path / "raw.jsonl", tmp_path / "a.jsonl"
     records(source, 40_000, 500)
     script = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (12_000_000,) * 2)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (18_000_000,) * 2)\n"
         "from hinlap.cli.main import main\n"
         "sys.argv = ['hinlap', *sys.argv[1:]]\n"
         "main()\n"

@@ -45,7 +45,8 @@ _MARKS = (
 )
 _CHUNK_BYTES = 1 << 20
 _OF_ONE_RECORD = ("messages", "conversations", "prompt", "completion", "history", "instances")
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_DIGITS_AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * 19
 _BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
@@ -261,7 +262,7 @@ def _jsonl(file: _Opened, line_number: int = 0) -> Iterator[Record]:
                         continue
                     reason = _why_no_json(line)
                 else:
-                    if _LONG_NUMBER.search(line):
+                    if _LONG_NUMBER in line.translate(_DIGITS_AS_ZERO):
                         fields = json.loads(line)  # orjson rounds a whole number over 64 bits
                     if type(fields) is not dict:
                         reason = f"{kind_of(fields)}, where an object is meant"

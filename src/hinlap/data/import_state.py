@@ -20,7 +20,7 @@ from hinlap.core.errors import InputError
 from hinlap.data.containers import Place
 from hinlap.data.whole_file import write_whole, writing_error
 
-SAVED_EACH_BYTES = 8 << 20
+SAVED_EACH_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
@@ -86,9 +86,13 @@ class Import:
     def save(self) -> None:
         """All that was written is sure from here on."""
         try:
-            for file in (self._rows, self._bad):
+            for file, sure in (
+                (self._rows, self.state.part_bytes),
+                (self._bad, self.state.bad_bytes),
+            ):
                 file.flush()
-                os.fsync(file.fileno())
+                if file.tell() > sure:
+                    os.fsync(file.fileno())
         except OSError as error:
             raise self._full(error) from error
         self.state.part_bytes, self.state.bad_bytes = self._rows.tell(), self._bad.tell()
@@ -123,11 +127,9 @@ class Import:
         return None
 
     def _cut(self, path: Path, size: int) -> BinaryIO:
-        file = path.open("r+b" if path.exists() else "w+b")
-        if not self.state.whole:
-            file.truncate(size)
-        file.seek(0, os.SEEK_END)
-        return file
+        if path.exists() and not self.state.whole:
+            os.truncate(path, size)
+        return path.open("ab")
 
     def _write(self, file: BinaryIO, line: bytes) -> None:
         try:
