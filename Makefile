@@ -41,5 +41,5 @@ $(VENV)/.demo: $(SOURCES) | $(VENV)/bin/python
 
 $(VENV)/.test: $(SOURCES) | $(VENV)/bin/python
 	$(PIP) torch
-	$(PIP) -e '.[local,service,toxicity,data,web,dev]'
+	$(PIP) -e '.[local,service,toxicity,data,ifeval,web,dev]'
 	touch $@ $(VENV)/.demo

@@ -157,7 +157,7 @@ def _list() -> None:
         click.echo(f"  {benchmark.title}")
         click.echo(f"  {about.paper}; {about.licence}; as {about.peer}")
         places = ", ".join(f"DIR/{file.path}" for file in benchmark.files)
-        click.echo(f"  data: {about.address}, here {places}")
+        click.echo(f"  data: {about.address}" + ("" if benchmark.own else f", here {places}"))
 
 
 def _show(name: str, model: str | None, options: BenchOptions, number: int) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from hinlap.core.errors import InputError
+from hinlap.core.errors import InputError, MissingExtraError
 from hinlap.metrics import segmentation
 from hinlap.metrics.sentences import sentences, tokens
 
@@ -276,7 +276,7 @@ def _parsed_json(text: str) -> Any:
 
 
 def detected_language(text: str) -> str | None:
-    """By langdetect with the seed 0; None where the text shows none."""
+    """By langdetect with the seed 0; None where the text shows none. Raises MissingExtraError."""
     detectors, nothing_to_detect = _detectors()
     detector = detectors.create()
     detector.append(text)
@@ -289,9 +289,16 @@ def detected_language(text: str) -> str | None:
 @cache
 def _detectors() -> tuple[Any, type[Exception]]:
     """What makes detectors, and what they raise where a text shows no language."""
-    from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory
-    from langdetect.lang_detect_exception import LangDetectException
-
+    try:
+        from langdetect.detector_factory import (
+            PROFILES_DIRECTORY,
+            DetectorFactory,
+        )
+        from langdetect.lang_detect_exception import (
+            LangDetectException,
+        )
+    except ImportError:
+        raise MissingExtraError("langdetect", "ifeval") from None
     factory = DetectorFactory()  # one of our own: its seed is nobody else's
     factory.load_profile(PROFILES_DIRECTORY)
     factory.set_seed(0)
@@ -305,10 +312,11 @@ class Kind:
 
     check: Callable[..., bool]
     fields: Mapping[str, str]
+    detects: bool = False
 
 
-def _kind(check: Callable[..., bool], **fields: str) -> Kind:
-    return Kind(check, fields)
+def _kind(check: Callable[..., bool], detects: bool = False, **fields: str) -> Kind:
+    return Kind(check, fields, detects)
 
 
 KINDS: dict[str, Kind] = {
@@ -320,7 +328,7 @@ KINDS: dict[str, Kind] = {
     "keywords:letter_frequency": _kind(
         letter_frequency, letter="text", let_frequency="number", let_relation="relation"
     ),
-    "language:response_language": _kind(response_language, language="text"),
+    "language:response_language": _kind(response_language, True, language="text"),
     "length_constraints:number_sentences": _kind(
         number_sentences, num_sentences="number", relation="relation"
     ),
@@ -349,8 +357,8 @@ KINDS: dict[str, Kind] = {
     "change_case:capital_word_frequency": _kind(
         capital_word_frequency, capital_frequency="number", capital_relation="relation"
     ),
-    "change_case:english_capital": _kind(english_capital),
-    "change_case:english_lowercase": _kind(english_lowercase),
+    "change_case:english_capital": _kind(english_capital, True),
+    "change_case:english_lowercase": _kind(english_lowercase, True),
     "punctuation:no_comma": _kind(no_comma),
     # Hinlap's own
     "length_constraints:number_lines": _kind(number_lines, num_lines="number", relation="relation"),
@@ -404,7 +412,8 @@ def loose_readings(text: str) -> list[str]:
 def read_constraint(name: object, settings: object, where: str) -> Constraint:
     """A constraint as a file declares it; fields of null are left out, as IFEval's file has them.
 
-    Raises InputError, with the place, for an unknown name or settings that do not fit.
+    Raises InputError, with the place, for an unknown name or settings that do not fit; and
+    MissingExtraError where it needs a language detector that is not installed.
     """
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None or not isinstance(name, str):
@@ -424,6 +433,8 @@ def read_constraint(name: object, settings: object, where: str) -> Constraint:
         problem = _problem(what, given[field])
         if problem:
             raise InputError(f"{field} of {name} is {problem}", where=where)
+    if kind.detects:
+        _detectors()
     return Constraint(name, given)
 
 
