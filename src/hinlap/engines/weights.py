@@ -229,12 +229,11 @@ class Weights:
             )
             # fewer positions than tokens: an architecture that gives all would be seen
             together = self.forward(first + second, below, places(1, 8))
-            gap = float(
-                (together.float().log_softmax(-1) - torch.cat(plain)[1:].float().log_softmax(-1))
-                .abs()
-                .max()
-            )
-            near = 1e-3 if together.dtype == torch.float32 else 0.5
+            gaps = together.float().log_softmax(-1) - torch.cat(plain)[1:].float().log_softmax(-1)
+            # bfloat16 alone moves single ones of all these tokens by half a nat
+            exact = together.dtype == torch.float32
+            gap = float(gaps.abs().max() if exact else gaps.abs().mean())
+            near = 1e-3 if exact else 0.1
             if len(kv.keys) != self.layers:
                 why = "not all its layers are attention layers"
             elif not gap < near:
