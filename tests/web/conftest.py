@@ -84,8 +84,10 @@ class Browser:
         return answer["result"].get("value")
 
     def until(self, condition: str, seconds: float = 10.0) -> None:
+        # what a page lacks while it loads is not an error
+        asked = f"(() => {{ try {{ return Boolean({condition}) }} catch {{ return false }} }})()"
         deadline = time.monotonic() + seconds
-        while not self.eval(f"Boolean({condition})"):
+        while not self.eval(asked):
             if time.monotonic() > deadline:
                 shown = self.eval("document.body.innerText")
                 raise AssertionError(f"never: {condition}\n{shown[:2000]}\n{self.problems}")
