@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -362,13 +362,13 @@ def bench_generation(name: str, dtype: str = "float32") -> list[dict[str, Any]]:
     return [_generation_row(name if dtype == "float32" else f"{name}_{dtype}", ours, theirs)]
 
 
-def bench_native(name: str) -> list[dict[str, Any]]:
+def bench_native(name: str) -> Iterator[dict[str, Any]]:
     """The same against engines in C++: llama.cpp built for this processor, with sequences that
-    share the beginning, and CTranslate2 (which shares nothing); bfloat16 and float32 each."""
+    share the beginning, in float32 and bfloat16; and CTranslate2, which shares nothing, in float32
+    (it has no bfloat16 on most CPUs)."""
     llama = environment("llama-cpp", ["llama-cpp-python==0.3.34", "gguf"])
     translate = environment("ctranslate2", ["torch", "transformers==5.23.0", "ctranslate2==4.8.2"])
     peers, script = ROOT / "bench/peers", str(ROOT / "bench/ours_engine.py")
-    rows = []
     for dtype, kind in (("float32", "f32"), ("bfloat16", "bf16")):
         job, shared = _generation_job(name, dtype), str(GENERATION[name][1])
         ours = _answer([str(OUR_PYTHON), script, "generate", str(job)])
@@ -377,11 +377,11 @@ def bench_native(name: str) -> list[dict[str, Any]]:
             unpack = [str(llama), str(peers / "gguf_unpacked.py"), str(_gguf()), str(gguf), kind]
             subprocess.run(unpack, check=True, stdout=subprocess.DEVNULL)
         theirs = _answer([str(llama), str(peers / "llama_cpp_ids.py"), str(gguf), str(job), shared])
-        rows.append(_generation_row(f"llama_cpp_{name}_{dtype}", ours, theirs))
-        command = [str(translate), str(peers / "ctranslate2_ids.py"), _model(), str(job), dtype]
-        theirs = _answer([*command, str(WORK / "ctranslate2-model")])
-        rows.append(_generation_row(f"ctranslate2_{name}_{dtype}", ours, theirs))
-    return rows
+        yield _generation_row(f"llama_cpp_{name}_{dtype}", ours, theirs)
+        if dtype == "float32":
+            command = [str(translate), str(peers / "ctranslate2_ids.py"), _model(), str(job)]
+            theirs = _answer([*command, dtype, str(WORK / "ctranslate2-model")])
+            yield _generation_row(f"ctranslate2_{name}_{dtype}", ours, theirs)
 
 
 def _generation_job(name: str, dtype: str) -> Path:
@@ -516,7 +516,7 @@ def _answer(command: list[str]) -> dict[str, Any]:
     return result
 
 
-BENCHES: dict[str, Callable[[], list[dict[str, Any]]]] = {
+BENCHES: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
     "help": bench_help,
     **{
         f"route-{route}": functools.partial(bench_route, route)
