@@ -10,7 +10,7 @@ import pytest
 
 from hinlap.core.errors import InputError, UserError
 from hinlap.core.rows import Origin, Row
-from hinlap.data.annotation.checks import Kind, check_fields, personal_data
+from hinlap.data.annotation.checks import Kind, check_fields
 from hinlap.data.annotation.desk import ConflictError, Desk, Status, Work, file_digest
 from hinlap.data.annotation.log import Action, AnnotationLog, Fields, log_path
 from hinlap.data.annotation.report import annotation_report, report_lines
@@ -315,16 +315,12 @@ def test_hints_name_what_is_there() -> None:
     assert echo.kind is Kind.SAME_AS_QUESTION
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("โทร 02-123-4567 หรือ ๐๘๑-๒๓๔-๕๖๗๘", ["02-123-4567", "๐๘๑-๒๓๔-๕๖๗๘"]),
-        ("+66 81 234 5678, (555) 123-4567", ["+66 81 234 5678", "(555) 123-4567"]),
-        ("0.123456789, 1,000,000,000, 2010 2011 2012, ISBN 978-3-16-148410-0, 192.168.001.002", []),
-    ],
-)
-def test_telephone_numbers_are_told_from_other_numbers(text: str, found: list[str]) -> None:
-    assert personal_data(text) == found
+def test_personal_data_is_what_the_gate_finds_each_once() -> None:
+    text = "โทร 02-123-4567 หรือ ๐๘๑-๒๓๔-๕๖๗๘, a.b@chula.ac.th, in 2010-2020"
+    found = check_fields(Fields(text, "", f"{text}!"), None)
+    assert [check.detail for check in found if check.kind is Kind.PERSONAL] == [
+        "02-123-4567", "๐๘๑-๒๓๔-๕๖๗๘", "a.b@chula.ac.th",
+    ]  # fmt: skip
 
 
 def test_the_report_counts_rows_by_their_last_deed(desk: Desk) -> None:

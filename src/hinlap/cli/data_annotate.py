@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hinlap.cli.writer_options import writer_options
+
 if TYPE_CHECKING:
     from hinlap.workflows.annotate import Annotating
 
 
 @click.command("annotate")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--model", help="Who drafts answers: a catalogue name, a folder, a .gguf file, or "
-              "http://host/v1#name (key: OPENAI_API_KEY).")  # fmt: skip
-@click.option("--usd-in", type=float, help="A service's price per million tokens read.")
-@click.option("--usd-out", type=float, help="The same for tokens written.")
-@click.option("--budget-usd", type=float, help="What drafts by a service may cost at the most.")
+@writer_options(required=False)
 @click.option("--terminal", is_flag=True, help="Ask here instead of on a page.")
 @click.option("--new", is_flag=True, help="Begin an empty set where there is no file.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the page; without it a "
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
 def data_annotate(
     file: Path,
     model: str | None,
+    key_env: str,
     usd_in: float | None,
     usd_out: float | None,
     budget_usd: float | None,
@@ -64,7 +63,7 @@ def data_annotate(
     name = (annotator or _account()).strip()[:60]
     writer = None
     if model is not None and not finish:
-        writer = Writer(model, usd_in=usd_in, usd_out=usd_out, budget_usd=budget_usd, max_retries=1)
+        writer = Writer(model, key_env, usd_in, usd_out, budget_usd, max_retries=1)
     with contextlib.ExitStack() as cleanup:
         with TerminalProgress() as progress:  # ends before the form begins to write
             work = cleanup.enter_context(

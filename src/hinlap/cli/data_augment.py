@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from hinlap.cli.writer_options import writer_options
+
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -13,8 +15,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.argument("file", type=_FILE)
 @click.option("--kind", "kinds", multiple=True, required=True, metavar="KIND",
               help="paraphrase, harder, translate:th, translate:en; or several.")  # fmt: skip
-@click.option("--model", required=True, help="Who writes: a catalogue name, a folder, a .gguf "
-              "file, or https://host/v1#name.")  # fmt: skip
+@writer_options(required=True)
 @click.option("--out", type=_FILE, required=True, help="The .jsonl or .parquet to write.")
 @click.option("--draws", type=int, default=1, show_default=True,
               help="Variants of each kind asked for of a row.")  # fmt: skip
@@ -25,11 +26,6 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--top-p", type=float, default=1.0, show_default=True)
 @click.option("--max-tokens", type=int, default=1024, show_default=True, help="Of one answer.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--key-env", default="OPENAI_API_KEY", show_default=True,
-              help="Variable with a service's key.")  # fmt: skip
-@click.option("--usd-in", type=float, help="A service's price per million tokens read.")
-@click.option("--usd-out", type=float, help="Its price per million tokens written.")
-@click.option("--budget-usd", type=float, help="It stops before it could cost more.")
 @click.option("--licence", default="", help="Of the result. Default: that of FILE.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 def data_augment(

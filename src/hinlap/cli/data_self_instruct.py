@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hinlap.cli.writer_options import writer_options
+
 if TYPE_CHECKING:
     from hinlap.workflows.filter_rows import FilterReport
     from hinlap.workflows.self_instruct import FilterJob
@@ -17,8 +19,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command("self-instruct")
 @click.option("--seeds", type=_FILE, help="Solved tasks by people, in any format of rows.")
-@click.option("--model", help="Who writes: a catalogue name, a folder, a .gguf file, or "
-              "https://host/v1#name.")  # fmt: skip
+@writer_options(required=False)
 @click.option("--count", type=int, default=100, show_default=True, help="Rows wanted.")
 @click.option("--out", type=_FILE, help="The .jsonl or .parquet to write.")
 @click.option("--language", type=click.Choice(["en", "th"]), help="Default: the seeds'.")
@@ -46,11 +47,6 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--top-p", type=float, help="Default: 0.5, whole 1, as published.")
 @click.option("--max-tokens", type=int, default=512, show_default=True, help="Of one answer.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--key-env", default="OPENAI_API_KEY", show_default=True,
-              help="Variable with a service's key.")  # fmt: skip
-@click.option("--usd-in", type=float, help="A service's price per million tokens read.")
-@click.option("--usd-out", type=float, help="Its price per million tokens written.")
-@click.option("--budget-usd", type=float, help="It stops before it could cost more.")
 @click.option("--licence", default="", help="Of the result. Default: the seeds'.")
 @click.option("--overwrite", is_flag=True, help="Begin anew.")
 @click.option("--json", "json_file", type=_FILE, help="Write the table of yields here.")

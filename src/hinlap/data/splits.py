@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -152,11 +151,3 @@ def near_across(
     """Near copies on different sides: (later place, earlier place, Jaccard similarity)."""
     pairs = near_duplicates([row.asked() for row in rows], threshold=threshold)
     return [(i, j, alike) for i, j, alike in pairs if sides[i] != sides[j]]
-
-
-def counts_of(sides: Sequence[str]) -> dict[str, int]:
-    """Rows by side."""
-    counts: defaultdict[str, int] = defaultdict(int)
-    for side in sides:
-        counts[side] += 1
-    return dict(counts)

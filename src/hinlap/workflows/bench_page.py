@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from markupsafe import Markup
 from hinlap.core.counting import counted
 from hinlap.core.errors import InputError
 from hinlap.core.version import __version__
+from hinlap.data.whole_file import write_whole
 from hinlap.metrics.scores import Scores
 from hinlap.store.store import BenchRecord, Store
 from hinlap.workflows.compare_runs import RunPair, compare_pairs
@@ -78,12 +78,7 @@ def write_page(store: Store, path: Path, *, most_bytes: int = MOST_BYTES) -> Non
         version=__version__,
         data=Markup(data),  # noqa: S704  no "<" in it: `_as_json`
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(page, encoding="utf-8", errors="replace")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, page.encode("utf-8", "replace"))
 
 
 def _as_json(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -11,12 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hinlap.core.counting import counted
-from hinlap.core.errors import HinlapError, InputError, StorageError
+from hinlap.core.errors import HinlapError, InputError
 from hinlap.core.progress import Progress, Silent
 from hinlap.data.near_duplicates import near_duplicates
 from hinlap.data.sources import feeds, files, newsapi, pages
 from hinlap.data.sources.article import Article, Dropped, Found, Note, canonical_url, redact
 from hinlap.data.sources.fetch import Fetcher
+from hinlap.data.whole_file import whole_file, write_whole
 
 NEAR_COPY = 0.7
 """Jaccard similarity of title and text from which two articles count as one."""
@@ -166,7 +166,8 @@ def gather_news(
             )
         )
     if had:
-        _write(out, _lines(before, _with_own_ids(present, kept)))
+        with whole_file(out) as sink:
+            sink.writelines(_lines(before, _with_own_ids(present, kept)))
     if interrupt:
         raise interrupt
     return NewsReport(
@@ -178,7 +179,7 @@ def gather_news(
 def save_report(report: NewsReport, path: Path) -> None:
     """Writes ``report`` as JSON. Raises InputError or StorageError."""
     text = json.dumps(report.as_json(), ensure_ascii=False, indent=2)
-    _write(path, [text.encode() + b"\n"])
+    write_whole(path, text.encode() + b"\n")
 
 
 def _check(sources: Sequence[str], out: Path, options: NewsOptions) -> None:
@@ -326,30 +327,3 @@ def _lines(before: bytes, articles: Iterable[Article]) -> Iterator[bytes]:
         yield before if before.endswith(b"\n") else before + b"\n"
     for article in articles:
         yield json.dumps(asdict(article), ensure_ascii=False).encode() + b"\n"
-
-
-def _write(path: Path, parts: Iterable[bytes]) -> None:
-    """All of ``parts`` or nothing: a temporary file beside ``path`` takes its place at the end."""
-    path = path.resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as handle:
-                handle.writelines(parts)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
-            raise InputError(
-                f"cannot be written here ({error.strerror})", where=str(path),
-                hint="name a folder you may write to",
-            ) from None  # fmt: skip
-        raise StorageError(
-            f"could not be written ({error.strerror})", where=str(path),
-            hint="check the space on the disk and run it again; an older file is untouched",
-        ) from None  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from markupsafe import Markup, escape
 from hinlap.app.app import metric_label
 from hinlap.app.chain import ItemResult, Status
 from hinlap.app.declaration import AppSpec
+from hinlap.data.whole_file import write_whole
 from hinlap.engines.catalogue import EMBEDDED
 from hinlap.workflows.comparison import Comparison, Figure, RouteResult
 from hinlap.workflows.numbers import short, with_interval
@@ -51,12 +51,7 @@ def write_report(comparison: Comparison, spec: AppSpec, path: Path) -> None:
         small_model=any(EMBEDDED in route.model for route in comparison.routes),
         volume=comparison.assumptions["requests_per_month"] * comparison.assumptions["months"],
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, page.encode())
 
 
 def _colours(comparison: Comparison) -> dict[str, str]:

@@ -10,19 +10,10 @@ from dataclasses import dataclass
 
 from hinlap.data.annotation.log import Action, Entry
 from hinlap.data.near_duplicates import normalised
+from hinlap.stats.bootstrap import Interval, wilson
 
 DONE = (Action.WRITTEN, Action.CORRECTED, Action.ACCEPTED, Action.KEPT)
 _COUNTED = (*DONE, Action.SKIPPED, Action.FLAGGED)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Of ``n``; value and its 95% interval (Wilson's) are None where n is 0."""
-
-    n: int
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +24,9 @@ class Agreement:
 
     first: str
     second: str
-    decision: Share
-    answer: Share
-    category: Share
+    decision: Interval
+    answer: Interval
+    category: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +42,7 @@ class Report:
     by_annotator: dict[str, int]
     seconds: float | None
     n_seconds: int
-    drafts: Share
+    drafts: Interval
     distance: float | None
     agreements: tuple[Agreement, ...]
 
@@ -77,28 +68,15 @@ def annotation_report(entries: Sequence[Entry]) -> Report:
         dict(by_annotator),
         statistics.median(seconds) if seconds else None,
         len(seconds),
-        share(sum(e.action is Action.ACCEPTED for e in drafted), len(drafted)),
+        _share(sum(e.action is Action.ACCEPTED for e in drafted), len(drafted)),
         statistics.median(changed) if changed else None,
         tuple(_agreements(deeds)),
     )
 
 
-def share(hits: int, n: int) -> Share:
-    """A share with Wilson's score interval at 95%.
-
-    Source: Wilson (1927); Peer: statsmodels proportion_confint(method="wilson")
-
-    >>> s = share(8, 10)
-    >>> s.value, round(s.low, 4), round(s.high, 4)
-    (0.8, 0.4902, 0.9433)
-    """
-    if n == 0:
-        return Share(0, None, None, None)
-    z = statistics.NormalDist().inv_cdf(0.975)
-    p, zz = hits / n, z * z / n
-    middle = (p + zz / 2) / (1 + zz)
-    half = z / (1 + zz) * (p * (1 - p) / n + zz / (4 * n)) ** 0.5
-    return Share(n, p, max(0.0, middle - half), min(1.0, middle + half))
+def _share(hits: int, n: int) -> Interval:
+    """With Wilson's interval."""
+    return Interval(hits / n, *wilson(hits, n), n) if n else Interval(None, None, None, 0)
 
 
 def _agreements(deeds: Iterable[Entry]) -> Iterable[Agreement]:
@@ -116,9 +94,9 @@ def _agreements(deeds: Iterable[Entry]) -> Iterable[Agreement]:
         yield Agreement(
             first,
             second,
-            share(sum((a.fields is None) == (b.fields is None) for a, b in both), len(both)),
-            share(sum(normalised(a.output) == normalised(b.output) for a, b in used), len(used)),
-            share(sum(a.category == b.category for a, b in named), len(named)),
+            _share(sum((a.fields is None) == (b.fields is None) for a, b in both), len(both)),
+            _share(sum(normalised(a.output) == normalised(b.output) for a, b in used), len(used)),
+            _share(sum(a.category == b.category for a, b in named), len(named)),
         )
 
 
@@ -146,7 +124,7 @@ def report_lines(report: Report) -> list[str]:
     return lines
 
 
-def _percent(part: Share) -> str:
+def _percent(part: Interval) -> str:
     if part.value is None or part.low is None or part.high is None:
         return "– (n 0)"
     return f"{part.value:.0%} [{part.low:.0%}, {part.high:.0%}] (n {part.n:,})"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from hinlap.core.rows import Row
 from hinlap.data.gates.gate import Bars, Found, GateReport, Kind, report
-from hinlap.data.gates.shingling import is_unspaced
+from hinlap.data.near_duplicates import is_unspaced
 
 KINDS = {
     "json": Kind("JSON is asked for, the answer is none", removes=False),
@@ -74,7 +74,6 @@ _SENTENCES = re.compile(
     r"|(?:ใน|ด้วย|เพียง|ภายใน|เป็น)\s?(?P<th>\d|หนึ่ง|สอง|สาม)\s?ประโยค",
     re.IGNORECASE,
 )  # fmt: skip
-_THAI_NUMBERS = {"หนึ่ง": 1, "สอง": 2, "สาม": 3}
 _MOST_WORDS = re.compile(
     r"(?<!no )(?<!not )\b(?:in|under|within|at most|no more than|less than|fewer than|up to|"
     r"maximum(?: of)?)"

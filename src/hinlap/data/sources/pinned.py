@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from hinlap.core.errors import HinlapError, InputError
 from hinlap.core.progress import Progress
 from hinlap.data.sources.fetch import Fetcher
+from hinlap.data.whole_file import write_whole
 from hinlap.engines.places import cache_folder
 
 _LARGEST_BYTES = 200_000_000
@@ -75,10 +75,7 @@ def pinned_file(
             where=pinned.address,
             hint="upgrade hinlap, or name a file of your own by --data",
         )
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f"{place.name}.{os.getpid()}")
-    temporary.write_bytes(body)
-    temporary.replace(place)
+    write_whole(place, body)
     return place
 
 
