@@ -357,8 +357,8 @@ KINDS: dict[str, Kind] = {
     "change_case:capital_word_frequency": _kind(
         capital_word_frequency, capital_frequency="number", capital_relation="relation"
     ),
-    "change_case:english_capital": _kind(english_capital),
-    "change_case:english_lowercase": _kind(english_lowercase),
+    "change_case:english_capital": _kind(english_capital, True),
+    "change_case:english_lowercase": _kind(english_lowercase, True),
     "punctuation:no_comma": _kind(no_comma),
     # Hinlap's own
     "length_constraints:number_lines": _kind(number_lines, num_lines="number", relation="relation"),
