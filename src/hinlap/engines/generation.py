@@ -202,9 +202,8 @@ class Batch:
         )
         capacity = -(-widest // _BLOCK_TOKENS) * _BLOCK_TOKENS
         shapes = self._weights.key_value_shapes()
-        row_bytes = sum(
-            capacity * heads * (k + v) * self._weights.element_bytes for heads, k, v in shapes
-        )
+        element_bytes = self._weights.block_dtype.itemsize
+        row_bytes = sum(capacity * heads * (k + v) * element_bytes for heads, k, v in shapes)
         free: float = psutil.virtual_memory().available
         if self._weights.device == "cuda":
             free = torch.cuda.mem_get_info()[0]

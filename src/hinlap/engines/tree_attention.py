@@ -251,6 +251,7 @@ def _attend_rows(
     """Decoding: each row's newest token looks at its own block, the new token included."""
     keys, values = rows.keys[layer], rows.values[layer]  # (R, C, KV heads, D)
     assert rows.slots is not None
+    q, k, v = (each.to(keys.dtype) for each in (q, k, v))
     keys.view(-1, *keys.shape[2:]).index_copy_(0, rows.slots, k.transpose(0, 1))
     values.view(-1, *values.shape[2:]).index_copy_(0, rows.slots, v.transpose(0, 1))
     own_keys = keys[: rows.used, : rows.longest].transpose(1, 2)  # (B, KV heads, e, D)
