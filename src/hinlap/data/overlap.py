@@ -90,10 +90,12 @@ class OverlapIndex:
 
     def overlaps(self, text: str) -> list[Overlap]:
         """The known texts that overlap ``text`` or are near copies of it, each once, in order."""
-        members = shingles(text)
+        members: frozenset[str] | None = None
         found = []
         for shared in self._shared(text):
             known = self._known[shared.known]
+            if members is None:
+                members = shingles(text)
             others = self._shingles.get(shared.known)
             if others is None:
                 others = self._shingles[shared.known] = shingles(known.text)
