@@ -63,20 +63,20 @@ def test_items_are_found_wherever_their_text_stands(tmp_path: Path) -> None:
     assert any("1 item too short to tell" in line for line in lines)
 
 
-@pytest.mark.parametrize("kind", ["jsonl.gz", "json", "csv", "txt", "tsv.gz"])
+@pytest.mark.parametrize("kind", ["jsonl.gz", "json", "csv", "txt", "txt in UTF-16", "tsv.gz"])
 def test_every_kind_of_file_gives_the_same_items(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"train.{kind}"
+    path = tmp_path / f"train.{kind.split()[0]}"
     texts = [PROMPTS["a"], "nothing here", "Write a riddle about the sea.", PROMPTS["d"]]
     if kind == "jsonl.gz":
         path.write_bytes(gzip.compress(as_jsonl(tmp_path / "x.jsonl").read_bytes()))
     elif kind == "json":
         path.write_text(json.dumps(ROWS, indent=1))
-    elif kind == "txt":
-        path.write_text("\n".join(texts), encoding="utf-8")
+    elif kind.startswith("txt"):
+        path.write_text("\n".join(texts), encoding="utf-16" if "16" in kind else "utf-8")
     else:
         with (gzip.open if kind.endswith("gz") else open)(path, "wt", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter="\t" if "tsv" in kind else ",")
-            writer.writerows([n, text] for n, text in enumerate(texts))
+            writer.writerows([["n", "text"], *([n, text] for n, text in enumerate(texts))])
     assert check(tmp_path, path).leaked == ["a", "b", "d"]
 
 
@@ -92,8 +92,11 @@ def test_a_clean_training_set_is_said_to_be_clean(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("train.jsonl", b'{"a": "b"}\n{\n', "not JSON"),
-        ("train.json", b"[1,", "not JSON"),
-        ("train.jsonl", b"\n", "there are no rows"),
+        ("train.json", b'[{"a": "b"},', "cut"),
+        ("train.json", b"[1]", "where an object is meant"),
+        ("train.jsonl", b"\n", "the file is empty"),
+        ("train.csv", b"text\n", "there are no rows"),
+        ("train.csv", b"n,text\n1\n", "1 cell, where the first line names 2"),
         ("train.txt", b"good\n\xff\xfe\n", "not UTF-8"),
         ("train.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999)[:-12], "gzip data is broken"),
     ],
@@ -109,7 +112,7 @@ def test_a_file_that_cannot_be_read_is_refused(
 
 
 def test_a_folder_and_a_running_text_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="a folder, not a file"):
         check(tmp_path, tmp_path)
     with pytest.raises(UserError, match="one running text"):
         leaked_items(BENCHMARKS["wikitext-2"], BenchOptions(tmp_path), tmp_path, Silent())

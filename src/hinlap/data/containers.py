@@ -82,6 +82,27 @@ def read_records(path: Path, behind: Place | None = None) -> Iterator[Record]:
         yield from records
 
 
+def read_lines(path: Path) -> Iterator[Record]:
+    """The lines of a text that are not blank, each a record with the one field "text".
+
+    Raises InputError where there is no such file; its encoding may be as in ``read_records``.
+    """
+    with _Opened(path) as file:
+        number = 0
+        try:
+            for number, line in enumerate(file.bytes, 1):
+                text, reason = "", ""
+                try:
+                    text = line.decode()
+                except UnicodeDecodeError as error:
+                    reason = _why_no_utf8(line, error)
+                if text.strip() or reason:
+                    fields = {} if reason else {"text": text}
+                    yield Record(f"{path}:{number}", fields, number, file.read_bytes(), reason)
+        except (*_BROKEN_GZIP, UnicodeError) as error:
+            yield _broken_off(file, number + 1, error)
+
+
 def container_of(path: Path) -> str:
     """jsonl, json, csv, tsv or parquet: by content where that says it, else by the name's end.
 
@@ -277,7 +298,7 @@ def _why_no_json(line: bytes) -> str:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        return f"not UTF-8 (byte 0x{line[error.start]:02x}, byte {error.start + 1:,} of the line)"
+        return _why_no_utf8(line, error)
     if "\0" in text:
         return "NUL bytes among the text"
     try:
@@ -293,6 +314,10 @@ def _why_no_json(line: bytes) -> str:
     if re.search(r"\\u[dD][89a-fA-F]", text):
         return "half a character (a lone surrogate): a text was cut within it"
     return "JSON with a number too large, or nested too deeply"
+
+
+def _why_no_utf8(line: bytes, error: UnicodeDecodeError) -> str:
+    return f"not UTF-8 (byte 0x{line[error.start]:02x}, byte {error.start + 1:,} of the line)"
 
 
 def _json(file: _Opened) -> Iterator[Record]:

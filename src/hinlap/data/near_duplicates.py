@@ -55,7 +55,9 @@ def fingerprint(text: str) -> str:
 
 
 def is_unspaced(plain: str) -> bool:
-    """Whether a normalised text is mostly of scripts without spaces between words."""
+    """Whether a text is mostly of scripts without spaces between words."""
+    if plain.isascii():
+        return False
     letters = plain.replace(" ", "")
     return len(_UNSPACED.findall(letters)) * 2 > len(letters)
 
@@ -73,6 +75,12 @@ def shingles(text: str) -> frozenset[str]:
         return frozenset(letters[i : i + n] for i in range(max(1, len(letters) - n + 1)))
     words, n = plain.split(), WORDS_PER_SHINGLE
     return frozenset(" ".join(words[i : i + n]) for i in range(max(1, len(words) - n + 1)))
+
+
+def jaccard(a: frozenset[object], b: frozenset[object]) -> float:
+    """What two sets share, of what either has; undefined for two empty ones."""
+    common = len(a & b)
+    return common / (len(a) + len(b) - common)
 
 
 def near_duplicates(
@@ -109,8 +117,7 @@ def near_duplicates(
         candidates = {j for item in start for j in index.get(item, ())}
         others = left if against is None else right
         for j in sorted(candidates):
-            common = len(members & others[j])
-            similarity = common / (len(members) + len(others[j]) - common)
+            similarity = jaccard(members, others[j])
             if similarity >= threshold:
                 pairs.append((i, j, similarity))
         if against is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-from hinlap.data.near_duplicates import shingles
+from hinlap.data.near_duplicates import jaccard, shingles
 
 THRESHOLD = 0.7
 
@@ -40,9 +40,7 @@ class NearIndex:
         candidates = {key for item in _prefix(members) for key in self._index.get(item, ())}
         found = []
         for key in candidates - {but}:
-            other = _hashed(self._texts[key])
-            common = len(members & other)
-            similarity = common / (len(members) + len(other) - common)
+            similarity = jaccard(members, _hashed(self._texts[key]))
             if similarity >= THRESHOLD:
                 found.append((key, similarity))
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))

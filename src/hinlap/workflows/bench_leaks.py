@@ -89,24 +89,24 @@ def leaked_items(
     _, _, items = read_benchmark(benchmark, options, progress)
     # many items may share a part, as questions do their passage: each text is looked for once
     texts = list(dict.fromkeys(text for item in items for _, text in parts_of(item)))
-    index = OverlapIndex((str(place), text) for place, text in enumerate(texts))
-    found: dict[str, _Found] = {}
+    index = OverlapIndex(texts)
+    found: dict[int, _Found] = {}
     rows = 0
     for line, row in row_texts(training, progress):
         rows += 1
-        here: dict[str, Overlap] = {}
+        here: dict[int, Overlap] = {}
         for text in row:
             for overlap in index.overlaps(text):
-                here[overlap.name] = _stronger(here.get(overlap.name), overlap)
-        for name, overlap in here.items():
-            known = found.setdefault(name, _Found(line, 0, overlap))
+                here[overlap.known] = _stronger(here.get(overlap.known), overlap)
+        for place, overlap in here.items():
+            known = found.setdefault(place, _Found(line, 0, overlap))
             known.rows += 1
             if _stronger(known.overlap, overlap) is not known.overlap:
                 known.line, known.overlap = line, overlap
     if not rows:
         raise InputError("there are no rows", where=str(training), hint="one row a line")
-    by_text = {texts[int(name)]: each for name, each in found.items()}
-    short = {texts[int(name)] for name in index.unchecked}
+    by_text = {texts[place]: each for place, each in found.items()}
+    short = {texts[place] for place in index.unchecked}
     return LeakReport(
         benchmark.name,
         str(training),

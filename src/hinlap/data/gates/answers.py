@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 
 from hinlap.core.rows import Row
 from hinlap.data.gates.gate import Bars, Found, GateReport, Kind, report
-from hinlap.data.gates.shingling import is_unspaced
-from hinlap.data.near_duplicates import normalised
+from hinlap.data.near_duplicates import is_unspaced, normalised
 
 KINDS = {
     "empty": Kind("no answer, or a sign that stands for none", removes=True),

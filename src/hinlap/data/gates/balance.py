@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from hinlap.core.counting import counted
 from hinlap.core.rows import Row
 from hinlap.data.gates.gate import Bars, Found, GateReport, Kind, report
-from hinlap.data.gates.shingling import is_unspaced
+from hinlap.data.near_duplicates import is_unspaced
 
 KINDS = {
     "tiny_class": Kind("of a class with fewer than 5 rows", removes=False),

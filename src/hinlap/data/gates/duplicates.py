@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from hinlap.core.rows import Row
 from hinlap.data.gates.gate import Found, GateReport, Kind, histogram, report
-from hinlap.data.gates.shingling import Shingler, ShingleSets, is_unspaced, likely_pairs
-from hinlap.data.near_duplicates import normalised
+from hinlap.data.gates.shingling import Shingler, ShingleSets, likely_pairs
+from hinlap.data.near_duplicates import is_unspaced, normalised
 
 KINDS = {
     "copy": Kind("the same row again: case and spacing aside", removes=True),

@@ -9,7 +9,7 @@ import numpy as np
 
 from hinlap.core.rows import Row
 from hinlap.data.gates.gate import Found, GateReport, Kind, histogram, report
-from hinlap.data.gates.shingling import is_unspaced
+from hinlap.data.near_duplicates import is_unspaced
 
 KINDS = {"too_long": Kind("more tokens than the model's window", removes=True)}
 _EDGES = (0, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from hinlap.core.counting import counted
 from hinlap.core.rows import Row
 from hinlap.data.gates.gate import Bars, Found, GateReport, Kind, report
-from hinlap.data.gates.shingling import Shingler, is_unspaced, likely_pairs
-from hinlap.data.near_duplicates import normalised
+from hinlap.data.gates.shingling import Shingler, likely_pairs
+from hinlap.data.near_duplicates import is_unspaced, normalised
+from hinlap.data.overlap import NEAR_COPY, OverlapIndex, same_words
 
 KINDS = {
     "question": Kind("a test question, word for word", removes=True),
     "near_question": Kind("nearly a test question", removes=True),
     "passage": Kind("13 words in a row that a test item has, too", removes=True),
 }
-NEAR = 0.7
-WORDS = 13
-CHARACTERS = 40
-"""Of a passage, where the script has no spaces between words."""
 _LEAST_WORDS = 4
 _LEAST_LETTERS = 15
 _LONGEST_QUESTION = 150
-_CHUNK = 5_000
-_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +39,10 @@ def overlap(rows: Sequence[Row], tests: Sequence[HeldOut]) -> GateReport:
 
     question:      instruction, input, or both together are a test question of 4 words or more,
                    case and punctuation aside.
-    near_question: the same, with a Jaccard similarity of 3-word shingles of 0.7 or more, all
-                   numbers equal, no more than one word in five added or left out, and one in
-                   twelve replaced: the most popular sport in Japan is not that in Canada.
-    passage:       13 words in a row (40 letters where the script has no spaces between words),
-                   anywhere in the row, stand in any text of a test item (Brown et al. 2020).
+    near_question: the same, with a Jaccard similarity of 3-word shingles of 0.7 or more and the
+                   same words (`same_words`). Not of `OverlapIndex`'s 5 words: of those a question
+                   of 8 words has 4, and one word added in its middle leaves none to find it by.
+    passage:       a run (`OverlapIndex`) of a row and any text of a test item.
     """
     texts = list({(test.test_set, test.text): test for test in reversed(tests)}.values())[::-1]
     found = {**_passages(rows, texts), **_near(rows, texts), **_same(rows, texts)}
@@ -121,41 +112,20 @@ def _near(rows: Sequence[Row], tests: Sequence[HeldOut]) -> Hits:
                 texts.append(text)
     sets = Shingler(3, 12).sets(texts)
     found: Hits = {}
-    for i, j in likely_pairs(sets, NEAR, between=len(questions)).tolist():
+    for i, j in likely_pairs(sets, NEAR_COPY, between=len(questions)).tolist():
         row = owners[j - len(questions)]
-        if row not in found and sets.jaccard(i, j) >= NEAR and _same_words(texts[i], texts[j]):
+        if row not in found and sets.jaccard(i, j) >= NEAR_COPY and same_words(texts[i], texts[j]):
             found[row] = ("near_question", questions[i])
     return found
 
 
-def _same_words(a: str, b: str) -> bool:
-    if sorted(_NUMBER.findall(a)) != sorted(_NUMBER.findall(b)):
-        return False
-    if is_unspaced(a):
-        return True
-    mine, other = set(normalised(a).split()), set(normalised(b).split())
-    lost, new, least = len(mine - other), len(other - mine), min(len(mine), len(other))
-    return 5 * max(lost, new) <= least and 12 * min(lost, new) <= least
-
-
 def _passages(rows: Sequence[Row], tests: Sequence[HeldOut]) -> Hits:
-    shingler = Shingler(WORDS, CHARACTERS, short=False)
-    known = shingler.sets(test.text for test in tests)
-    if not len(known.members):
-        return {}
-    owner = np.repeat(np.arange(len(tests)), known.sizes())
-    order = np.argsort(known.members, kind="stable")
-    members, owner = known.members[order], owner[order]
+    index = OverlapIndex((test.text for test in tests), short=False)
     found: Hits = {}
-    for begin in range(0, len(rows), _CHUNK):
-        chunk = rows[begin : begin + _CHUNK]
-        sets = shingler.sets(row.content() for row in chunk)
-        place = np.searchsorted(members, sets.members)
-        place[place == len(members)] = 0
-        meets = np.flatnonzero(members[place] == sets.members)
-        holders = np.repeat(np.arange(len(chunk)), sets.sizes())[meets]
-        for row, at in zip(holders.tolist(), owner[place[meets]].tolist(), strict=True):
-            found.setdefault(begin + row, ("passage", at))
+    for number, row in enumerate(rows):
+        runs = index.runs(row.content())
+        if runs:
+            found[number] = ("passage", runs[0].known)
     return found
 
 

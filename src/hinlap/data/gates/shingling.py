@@ -7,7 +7,6 @@ proposes pairs; who asks, verifies them.
 from __future__ import annotations
 
 import hashlib
-import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hinlap.data.near_duplicates import normalised
+from hinlap.data.near_duplicates import is_unspaced, normalised
 
 BANDS = 40
 ROWS_PER_BAND = 4
@@ -25,15 +24,9 @@ MOST_IN_A_BUCKET = 64
 """Of a larger bucket each set is paired with the first ones and the ones just before it."""
 _SEED = 20261125
 _CHUNK = 20_000
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 Hashes = NDArray[np.uint64]
-
-
-def is_unspaced(text: str) -> bool:
-    """Whether at least half of its letters are of a script without spaces between words."""
-    return not text.isascii() and 2 * len(_UNSPACED.findall(text)) >= len(text.replace(" ", ""))
 
 
 @dataclass(frozen=True)
@@ -69,13 +62,12 @@ class Shingler:
     """Makes shingle sets; equal shingles get equal hashes in every call and every process.
 
     words:      words a shingle. characters: characters a shingle where the script has no spaces.
-    short:      whether a text of fewer is one shingle (else it has none).
+    A text of fewer is one shingle.
     """
 
-    def __init__(self, words: int, characters: int, *, short: bool = True) -> None:
+    def __init__(self, words: int, characters: int) -> None:
         self._words = words
         self._characters = characters
-        self._short = short
         self._known: dict[str, int] = {}
 
     def sets(self, texts: Iterable[str]) -> ShingleSets:
@@ -102,7 +94,7 @@ class Shingler:
                 n, pieces = self._characters, list(plain.replace(" ", ""))
             else:
                 n, pieces = self._words, plain.split()
-            if not pieces or (len(pieces) < n and not self._short):
+            if not pieces:
                 continue
             flat, lengths, owners = tokens[n]
             for piece in pieces:
