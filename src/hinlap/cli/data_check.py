@@ -125,6 +125,7 @@ def _print(check: Check) -> None:
     click.secho(f"{check.train} · {counted(len(check.rows), 'row')}", bold=True)
     for report in check.reports:
         rows = counted(report.rows, "row") if report.rows else "–"
+        rows = rows if report.looked else "not looked for"
         click.secho(f"{report.title:<20} {rows}", bold=bool(report.rows))
         for kind, count in report.counts.items():
             if count:

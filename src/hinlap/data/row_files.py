@@ -86,6 +86,13 @@ def choose_format(
         why = f"nothing in it could be read: {head[0].reason}" if head else "there is no record"
         raise InputError(why, where=head[0].where if head else str(path))
     names = ", ".join(map(repr, whole[0].fields))[:200] or "none"
+    absent = [theirs for theirs in swapped if all(theirs not in r.fields for r in whole)]
+    if absent:
+        raise InputError(
+            f"there is no column {absent[0]!r}; there are {names}",
+            where=f"--map {swapped[absent[0]]}={absent[0]}",
+            hint="FIELD=COLUMN: the column of the file comes behind",
+        )
     raise InputError(
         f"in no known format; its columns are {names}",
         where=whole[0].where,

@@ -22,7 +22,7 @@ from hinlap.data.containers import Place, read_records
 from hinlap.data.formats import own
 from hinlap.data.formats.record import Record, id_of, line_of
 from hinlap.data.import_state import Import, refuse_existing
-from hinlap.data.licences import licence_named
+from hinlap.data.licences import licence_named, licence_of
 from hinlap.data.manifest import Manifest, file_sha256, parent_of, write_manifest
 from hinlap.data.row_files import (
     OwnIds,
@@ -120,6 +120,10 @@ def import_rows(
     ]
     named = {parent.licence for parent in made}
     licence = options.licence or (named.pop() if len(named) == 1 else "")
+    if licence and licence_of(licence) is None:
+        progress.say(
+            f"--licence {licence}: not in the table of licences, so a mix counts it unknown"
+        )
     manifest = Manifest(
         sha256="",
         rows=work.state.rows,

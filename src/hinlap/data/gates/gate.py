@@ -49,6 +49,7 @@ class GateReport:
 
     findings: ordered by row. counts: findings of each kind, zeros included, in the gate's order.
     figures:  what to draw. notes: what a reader should know (what was not looked at, and why).
+    looked:   False where there was nothing to look for: no test set, no model's window.
     """
 
     name: str
@@ -58,6 +59,7 @@ class GateReport:
     counts: Mapping[str, int]
     figures: tuple[Bars, ...] = ()
     notes: tuple[str, ...] = ()
+    looked: bool = True
 
     @property
     def rows(self) -> int:
@@ -83,6 +85,8 @@ def report(
     kinds: Mapping[str, Kind],
     figures: Sequence[Bars] = (),
     notes: Sequence[str] = (),
+    *,
+    looked: bool = True,
 ) -> GateReport:
     """The report of one gate; each finding removes as its kind does."""
     order = list(kinds)
@@ -92,7 +96,7 @@ def report(
     )
     seen = Counter(finding.kind for finding in findings)
     counts = {kind: seen[kind] for kind in kinds}
-    return GateReport(name, title, n, tuple(findings), counts, tuple(figures), tuple(notes))
+    return GateReport(name, title, n, tuple(findings), counts, tuple(figures), tuple(notes), looked)
 
 
 def histogram(title: str, values: Sequence[int], edges: Sequence[int]) -> Bars:

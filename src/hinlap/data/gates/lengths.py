@@ -49,7 +49,9 @@ def lengths(rows: Sequence[Row], tokens: Tokens | None = None) -> GateReport:
         figures.append(histogram("answers by words", answered, _EDGES[:10]))
         notes.append(f"words of a question: {_summary(asked)}")
         notes.append(f"words of an answer: {_summary(answered)}")
-    return report("lengths", "Lengths", len(rows), found, KINDS, figures, notes)
+    return report(
+        "lengths", "Lengths", len(rows), found, KINDS, figures, notes, looked=tokens is not None
+    )
 
 
 def words_of(text: str) -> int:

@@ -70,6 +70,7 @@ def overlap(rows: Sequence[Row], tests: Sequence[HeldOut]) -> GateReport:
         KINDS,
         figures,
         notes,
+        looked=bool(tests),
     )
 
 
