@@ -157,7 +157,10 @@ class Chooser:
                 elif not chooser._greedy:
                     tokens[row] = chooser._choose(scores[row].clone())
             for (temperature, top_k, top_p), rows in together.items():
-                filtered = kept(scores[rows] / temperature, top_k, top_p)
+                part = scores if len(rows) == len(choosers) else scores[rows]
+                if temperature != 1.0:
+                    part = part / temperature
+                filtered = kept(part, top_k, top_p)
                 for row, (left, ids) in zip(rows, filtered, strict=True):
                     tokens[row] = choosers[row]._draw(left, ids)
             chosen = scores.gather(1, tokens[:, None])[:, 0] - sums
