@@ -16,6 +16,7 @@ from hinlap.benchmarks.squad import SQUAD, SQUAD_V2, solved
 from hinlap.core.errors import InputError, UserError
 from hinlap.core.progress import Silent
 from hinlap.metrics.scores import Scores
+from hinlap.stats.bootstrap import bootstrap_interval, wilson
 from hinlap.workflows.bench import BenchOptions, BenchRun, find_benchmark, read_benchmark
 
 CONTEXT = "The university was opened in 1816. Its library has two towers and a cat."
@@ -214,3 +215,15 @@ def test_published_predictions_get_their_published_scores(
     assert len(some) == wanted["total"]
     for ours, official in keys.items():
         assert found[ours] == pytest.approx(wanted[official], abs=1e-9)
+
+
+def test_no_answer_right_is_not_certainly_none() -> None:
+    items = [Item(str(n), "a", question="q", facts={"answers": ["right"]}) for n in range(3)]
+    exact = next(
+        scores
+        for scores in SQUAD.measure(items, [Given(answers=("wrong",))] * 3)
+        if scores.name == "squad_exact_match"
+    )
+    found = bootstrap_interval(exact.stats, exact.reduce, seed=0, share=exact.share)
+    assert found.low == 0.0
+    assert found.high == pytest.approx(100 * wilson(0, 3)[1])

@@ -99,7 +99,9 @@ def measuring(version: Version) -> Measure:
                 parts["_has_answer"] = [bool(q.answers) for q in questions]
                 parts["_no_answer"] = [not q.answers for q in questions]
             for part, inside in parts.items():
-                scores.append(_percent(f"{prefix}{part}_{kind}", values, inside, each.signature))
+                name = f"{prefix}{part}_{kind}"
+                share = kind == "exact_match" and all(inside)
+                scores.append(_percent(name, values, inside, each.signature, share=share))
         for each in scores:
             if any(failed):
                 each.notes["failed answers, scored as wrong"] = sum(failed)
@@ -108,7 +110,9 @@ def measuring(version: Version) -> Measure:
     return measure
 
 
-def _percent(name: str, values: Sequence[float], inside: Sequence[bool], signature: str) -> Scores:
+def _percent(
+    name: str, values: Sequence[float], inside: Sequence[bool], signature: str, *, share: bool
+) -> Scores:
     import numpy as np
 
     stats = np.array(
@@ -117,7 +121,7 @@ def _percent(name: str, values: Sequence[float], inside: Sequence[bool], signatu
     items = tuple(
         100.0 * value if there else None for value, there in zip(values, inside, strict=True)
     )
-    return Scores(name, f"{name}|generated|{signature}", stats, percent, items)
+    return Scores(name, f"{name}|generated|{signature}", stats, percent, items, share=share)
 
 
 def explain(item: Item, given: Given, values: Mapping[str, float | None]) -> str:
