@@ -109,7 +109,7 @@ def test_a_group_comes_from_a_column(hinlap_here: Run, tmp_path: Path) -> None:
         (["raw.jsonl", "--out", "a.txt"], "rows are written to files that end in"),
         (["raw.jsonl", "--out", "a.jsonl", "--format", "x"], "no format 'x'"),
         (["raw.jsonl", "--out", "a.jsonl", "--map", "x"], "is not one name for another"),
-        (["raw.jsonl", "--out", "a.jsonl", "--map", "output=none"], "in no known format"),
+        (["raw.jsonl", "--out", "a.jsonl", "--map", "output=none"], "there is no column 'none'"),
         (["raw.jsonl", "--out", "a.jsonl", "--group", "none"], "not one row could be read"),
         (["hf:a b", "--out", "a.jsonl"], "no address of a data set"),
     ],

@@ -493,7 +493,7 @@ def test_a_person_at_the_keyboard(path: Path, browser: Any, chat_server: Any) ->
         browser.eval("document.querySelector('#instruction').focus()")
         browser.write("ถามอะไรดี")
         browser.eval("document.querySelector('#output').focus()")
-        browser.write("ถามทาง 081-234-5678")
+        browser.write("โทร 081-234-5678")
         browser.until("document.querySelector('#checks').textContent.includes('081-234-5678')")
         browser.key("Enter", ctrl=True)
         browser.until("document.querySelector('#count').textContent.startsWith('3 of 5')")

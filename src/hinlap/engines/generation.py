@@ -26,6 +26,9 @@ MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows that run at once. On CPUs products are at the processor's limit from about here."""
 _SHORTEST_SHARED = 16
 """A beginning shared by fewer tokens is computed in each row."""
+_SHORTEST_REPEATED = 128
+"""The same where all are draws of one prompt, which is computed once in any case: looking at a
+part of its own in every step has to be worth it."""
 _PREFILL_TOKENS = 1024
 _PACK_FROM_TOKENS = 100
 _BLOCK_TOKENS = 64
@@ -130,19 +133,22 @@ class Batch:
         for members in groups.values():
             root = prefix_tree([np.asarray(self._requests[i].ids[:-1], np.int64) for i in members])
             longest = dict.fromkeys(root.below(), 0)
+            different = dict.fromkeys(longest, 0)  # prompts at or below a node
             for node in reversed(list(root.below())):
                 for end in node.ends:
                     request = self._requests[members[end]]
                     longest[node] = max(longest[node], len(request.ids) + request.room)
+                different[node] += len({self._requests[members[end]].ids for end in node.ends})
                 if node.parent is not None:
                     longest[node.parent] = max(longest[node.parent], longest[node])
+                    different[node.parent] += different[node]
             stack: list[tuple[Node, list[Node]]] = [(root, [])]
             while stack:
                 node, path = stack.pop()
                 for end in node.ends:
                     yield members[end], path
                 for child in sorted(node.children, key=longest.__getitem__):
-                    stack.append((child, _extended(path, child)))
+                    stack.append((child, _extended(path, child, different[child])))
 
     def _admit(self) -> Iterator[tuple[int, Generated]]:
         """Lets waiting requests join while there is room: their own tokens run in one forward,
@@ -380,17 +386,17 @@ class Batch:
         self._rows = None
 
 
-def _extended(path: list[Node], node: Node) -> list[Node]:
-    """The stored path below ``path`` when ``node`` is reached.
+def _extended(path: list[Node], node: Node, different: int) -> list[Node]:
+    """The stored path below ``path`` when ``node`` is reached, which so many ``different`` prompts
+    share.
 
     A node is worth storing when several requests share it and it is not short (shorter ones go
     into the next below), or when it is too long for one forward: it is computed piece by piece.
     """
-    start = path[-1].stop if path else 0
-    long = node.stop - start > _PREFILL_TOKENS
-    if not long and (node.requests < 2 or node.stop - start < _SHORTEST_SHARED):
-        return path
-    return [*path, node]
+    n = node.stop - (path[-1].stop if path else 0)
+    shared = different > 1 and n >= _SHORTEST_SHARED
+    repeated = node.requests > 1 and n >= _SHORTEST_REPEATED
+    return [*path, node] if shared or repeated or n > _PREFILL_TOKENS else path
 
 
 def _same_prompt(a: Request, b: Request) -> bool:

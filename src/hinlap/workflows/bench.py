@@ -157,7 +157,7 @@ def run_bench(
     """
     file, how, items = read_benchmark(benchmark, options, progress)
     rater = open_classifier(options.rater, progress) if benchmark.rated else None
-    asked = make(benchmark, how)
+    asked = make(benchmark, how, progress)
     notes: list[str] = []
     if benchmark.running:
         items, given, scores = foreseen_windows(asked, file, options.limit, store, progress)

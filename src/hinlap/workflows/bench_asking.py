@@ -220,26 +220,25 @@ class MakeAsked(Protocol):
     @property
     def chats(self) -> bool: ...
 
-    def __call__(self, benchmark: Benchmark, how: Prompting) -> Asked: ...
+    def __call__(self, benchmark: Benchmark, how: Prompting, progress: Progress) -> Asked: ...
 
 
 @dataclass(frozen=True)
 class ModelAsking:
     engine: LocalEngine | ServiceScorer
     store: Store
-    progress: Progress
     seed: int
 
     @property
     def chats(self) -> bool:
         return isinstance(self.engine, LocalEngine) and self.engine.has_chat_template
 
-    def __call__(self, benchmark: Benchmark, how: Prompting) -> Asked:
+    def __call__(self, benchmark: Benchmark, how: Prompting, progress: Progress) -> Asked:
         if how.chat and not self.chats:
             raise ModelError(
                 "there is no chat template here", where=self.engine.name, hint="leave --chat out"
             )
-        return AskedModel(self.engine, benchmark, how, self.store, self.progress, self.seed)
+        return AskedModel(self.engine, benchmark, how, self.store, progress, self.seed)
 
 
 @dataclass(frozen=True)
@@ -248,23 +247,22 @@ class RouteAsking:
     route: Route
     inputs: Mapping[str, str]
     store: Store
-    progress: Progress
     seed: int
     chats: bool = False
 
-    def __call__(self, benchmark: Benchmark, how: Prompting) -> Asked:
+    def __call__(self, benchmark: Benchmark, how: Prompting, progress: Progress) -> Asked:
         if how.chat or how.shots != benchmark.preamble:
             raise UserError(
                 "a route has its own prompt", where="--route", hint="leave --chat and --shots out"
             )
         return AskedRoute(
-            self.app, self.route, benchmark, self.inputs, self.store, self.progress, self.seed
+            self.app, self.route, benchmark, self.inputs, self.store, progress, self.seed
         )
 
 
 def ask_model(model: str, dtype: str, seed: int, store: Store, progress: Progress) -> ModelAsking:
     """Raises ModelError when the model cannot be had."""
-    return ModelAsking(open_scorer(model, progress, dtype=dtype), store, progress, seed)
+    return ModelAsking(open_scorer(model, progress, dtype=dtype), store, seed)
 
 
 @contextlib.contextmanager
@@ -275,4 +273,4 @@ def ask_route(
     app = load(folder)
     with route_context(app, progress) as context:
         ready = build_route(route, app, context)
-        yield RouteAsking(app, ready, inputs, context.store, progress, seed)
+        yield RouteAsking(app, ready, inputs, context.store, seed)
