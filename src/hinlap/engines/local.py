@@ -98,13 +98,14 @@ class LocalEngine:
         return bool(self._tokenizer.chat_template)
 
     def render(self, prompt: Prompt) -> str:
-        tokenizer = self._tokenizer
-        if tokenizer.chat_template and not prompt.raw:
-            messages = [asdict(message) for message in prompt.messages]
-            return str(
-                tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        if prompt.raw or not self._tokenizer.chat_template:  # raw text needs no tokenizer
+            return render_plain(prompt)
+        messages = [asdict(message) for message in prompt.messages]
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
             )
-        return render_plain(prompt)
+        )
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.encode_prompt(prompt))

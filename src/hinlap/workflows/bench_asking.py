@@ -200,6 +200,8 @@ def _over_window(engine: object, pairs: Sequence[Continuation]) -> int:
         rendered = engine.render(pair.context)
         if len((rendered + pair.text).encode("utf-8", "replace")) >= window:
             long.append(((rendered, pair.text), pair.context.raw))
+    if not long:
+        return 0
     tokens = engine.encode_pairs([pair for pair, _ in long], [raw for _, raw in long])
     return sum(len(context) + len(text) > window + 1 for context, text in tokens)
 
