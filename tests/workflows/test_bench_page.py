@@ -16,7 +16,7 @@ import pytest
 from hinlap.benchmarks.benchmark import Benchmark, Item
 from hinlap.core.errors import InputError
 from hinlap.core.messages import Completion, Finish
-from hinlap.core.progress import Silent
+from hinlap.core.progress import Progress, Silent
 from hinlap.store.store import Store
 from hinlap.workflows.bench import BenchOptions, BenchRun, find_benchmark, run_bench, write_bench
 from hinlap.workflows.bench_page import RUNS_COMPARED, write_page
@@ -65,7 +65,7 @@ class Making:
     said: Callable[[Item], str | None] = lambda item: "in 1816"
     chats: bool = False
 
-    def __call__(self, benchmark: Benchmark, how: Prompting) -> Scripted:
+    def __call__(self, benchmark: Benchmark, how: Prompting, progress: Progress) -> Scripted:
         return Scripted(self.name, f"digest of {self.name}", benchmark, self.nats, self.said)
 
 
