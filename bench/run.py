@@ -419,7 +419,7 @@ def _gguf() -> Path:
 WHOLE_COMMANDS = {
     "truthfulqa-mc": 60,
     "truthfulqa": 20,
-    "crows-pairs": 300,
+    "crows-pairs": 1508,
     "winogender": 60,
     "squad-v2": 20,
 }
