@@ -9,10 +9,13 @@ from hinlap.app.declaration import FineTunedSpec
 from hinlap.core.counting import counted
 from hinlap.core.errors import AppError
 from hinlap.core.examples import Example
-from hinlap.core.messages import Engine
+from hinlap.core.messages import Engine, Message
 from hinlap.data.leaks import refuse_leaks, refuse_test_sets
+from hinlap.engines.local import LocalEngine
 from hinlap.routes.route import MakePrompt, Route, RouteContext, Traits
-from hinlap.tuning.lora import Lesson, LoraRecipe, tune_lora
+from hinlap.tuning.lessons import Encoded, Lesson, encode_lessons
+from hinlap.tuning.recipe import LoraFields, Recipe
+from hinlap.tuning.tune import Job, tune
 
 
 def build(name: str, app: App, context: RouteContext) -> Route:
@@ -30,19 +33,9 @@ def build(name: str, app: App, context: RouteContext) -> Route:
             hint="add examples.train, or leave the route out",
         )
     base = context.pool.local(spec.model)
-    recipe = LoraRecipe(
-        epochs=spec.epochs,
-        learning_rate=spec.learning_rate,
-        batch_size=spec.batch_size,
-        target=spec.target,
-        rank=spec.rank,
-        alpha=spec.alpha,
-        dropout=spec.dropout,
-        warmup_steps=spec.warmup_steps,
-        max_length=spec.max_length,
-        seed=spec.seed,
-    )
-    tuned = tune_lora(base, rows, recipe, app.folder / ".hinlap" / "tuned", context.progress)
+    job = app_job(spec, rows, base)
+    home = app.folder / ".hinlap" / "tuned" / job.digest()[:16]
+    tuned = tune(job, home, context.progress)
     return Route(
         name=name,
         kind=spec.kind,
@@ -67,6 +60,39 @@ def base_prompts(name: str, app: App, context: RouteContext) -> tuple[MakePrompt
     return prompt_for, context.pool.local(spec.model)
 
 
+def recipe_of(spec: FineTunedSpec) -> Recipe:
+    """The route's declaration as a recipe of LoRA in the model's own prompt format."""
+    return Recipe(
+        name="app",
+        model=spec.model,
+        method="lora",
+        format="own",
+        held_out_rows=0,
+        epochs=spec.epochs,
+        learning_rate=spec.learning_rate,
+        batch_size=spec.batch_size,
+        warmup_steps=spec.warmup_steps,
+        max_length=spec.max_length,
+        seed=spec.seed,
+        lora=LoraFields(rank=spec.rank, alpha=spec.alpha, dropout=spec.dropout, target=spec.target),
+    )
+
+
+def app_job(spec: FineTunedSpec, rows: Sequence[Lesson], engine: LocalEngine) -> Job:
+    """What the route trains on, with the tokenizer that serves it."""
+    from hinlap.tuning.bases import Base
+
+    recipe = recipe_of(spec)
+    tokenizer = engine.tokenizer
+    return Job(
+        recipe,
+        Base(spec.model, engine.folder, engine.digest),
+        tokenizer,
+        encode_lessons(rows, tokenizer, spec.max_length),
+        Encoded((), {}),
+    )
+
+
 def lessons(app: App, examples: Sequence[Example]) -> list[Lesson]:
     """One row per step and example that has the step's output and all it sees."""
     rows = []
@@ -76,6 +102,7 @@ def lessons(app: App, examples: Sequence[Example]) -> list[Lesson]:
             wanted = example.wanted.get(step.name)
             if wanted is None:
                 break  # later steps see this one's output
-            rows.append(Lesson(prompt_for(step, fields), wanted))
+            asked = prompt_for(step, fields).messages
+            rows.append(Lesson((*asked, Message("assistant", wanted))))
             fields[step.name] = wanted
     return rows

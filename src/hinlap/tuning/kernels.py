@@ -1,0 +1,433 @@
+"""The parts of a training step that profiles name, as autograd functions with the same numbers.
+
+Sequences of a step lie one behind the other in one flat forward, without padding: attention is
+computed for each by itself. Products with frozen weights, RMSNorm, the gated activation and the
+head with its cross-entropy keep less for the way back than their plain forms and cast nothing
+twice. `speed_up` replaces them in a model where they give its own numbers, which it measures.
+
+Source: the head computed in chunks is that of Hsu et al. (2024), "Liger Kernel", section 3.2.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+NAME = "hinlap_packed"
+_QUERY_ROWS = 128  # of attention's way back at a time
+_HEAD_ROWS = 256  # learnt tokens whose logits exist at a time
+_lengths: list[int] = []
+
+
+class NotPackableError(Exception):
+    """This architecture asks attention for something that is not here."""
+
+
+def set_lengths(lengths: Sequence[int]) -> None:
+    """Tokens of each sequence of the coming flat forward."""
+    _lengths[:] = lengths
+
+
+def register() -> None:
+    """Makes `NAME` an attention implementation of transformers (without a mask of its own)."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, packed_attention)
+
+
+def packed_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention function: query (1, H, N, D), key and value (1, KV heads, N, D) to
+    (1, N, H, D); causal within each sequence, nothing between them."""
+    if softcap or attention_mask is not None or others.get("s_aux") is not None:
+        raise NotPackableError("its attention has soft caps, sinks or masks of its own")
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    ours = query.device.type == "cpu" and not dropout and value.shape[-1] == query.shape[-1]
+    parts = []
+    for q, k, v in zip(*(each.split(_lengths, 2) for each in (query, key, value)), strict=True):
+        wide = bool(sliding_window and q.shape[2] > sliding_window)
+        if ours and not wide:
+            part = CausalAttention.apply(q[0], k[0], v[0], scale)  # type: ignore[no-untyped-call]
+            parts.append(part.transpose(0, 1)[None])
+            continue
+        mask = None
+        if wide:
+            places = torch.arange(q.shape[2], device=q.device)
+            back = places[:, None] - places
+            mask = (back >= 0) & (back < sliding_window)
+        parts.append(
+            functional.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                is_causal=mask is None,
+                dropout_p=dropout,
+                scale=scale,
+                enable_gqa=q.shape[1] != k.shape[1],
+            ).transpose(1, 2)
+        )
+    return torch.cat(parts, 1) if len(parts) > 1 else parts[0], None
+
+
+class CausalAttention(torch.autograd.Function):
+    """softmax(scale q k' , causal) v of one sequence on the CPU: q (H, T, D), k and v
+    (KV heads, T, D) to (H, T, D).
+
+    Forward is torch's flash kernel; backward goes over blocks of queries with plain products, in
+    which heads that share their keys are rows of one: half the time of the kernel's own.
+    Source: Dao et al. (2022), "FlashAttention", algorithm 4.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q[None], k[None], v[None], 0.0, True, scale=scale
+        )
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.scale = scale
+        return out[0]  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        q, k, v, out, lse = ctx.saved_tensors
+        out, lse, grad = out[0], lse[0], grads[0]
+        heads, length, width = q.shape
+        groups = k.shape[0]
+        grad_q = torch.empty((heads, length, width), dtype=q.dtype)
+        grad_k = torch.zeros((groups, length, width), dtype=torch.float32)
+        grad_v = torch.zeros((groups, length, width), dtype=torch.float32)
+        delta = (grad.float() * out.float()).sum(-1)  # (H, T)
+        wide_k = k.float().transpose(1, 2)
+        for start in range(0, length, _QUERY_ROWS):
+            stop = min(start + _QUERY_ROWS, length)
+            rows = slice(start, stop)
+            queries = q[:, rows].reshape(groups, -1, width)  # (KV heads, G b, D)
+            coming = grad[:, rows].reshape(groups, -1, width)
+            scores = torch.bmm(queries.float(), wide_k[:, :, :stop]).view(heads, -1, stop)
+            scores.mul_(ctx.scale).sub_(lse[:, rows, None])
+            scores[:, :, start:].masked_fill_(_later(stop - start), float("-inf"))
+            weights = scores.exp_().view(groups, -1, stop)
+            narrow = weights.to(q.dtype)
+            grad_v[:, :stop] += torch.bmm(narrow.transpose(1, 2), coming)
+            inner = torch.bmm(coming, v[:, :stop].transpose(1, 2)).float()
+            inner.sub_(delta[:, rows].reshape(groups, -1, 1)).mul_(weights).mul_(ctx.scale)
+            narrow = inner.to(q.dtype)
+            grad_q[:, rows] = torch.bmm(narrow, k[:, :stop]).view(heads, -1, width)
+            grad_k[:, :stop] += torch.bmm(narrow.transpose(1, 2), queries)
+        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None
+
+
+@functools.cache
+def _later(count: int) -> torch.Tensor:
+    """(count, count) True where a column comes after its row."""
+    return torch.ones(count, count, dtype=torch.bool).triu(1)
+
+
+class LoraProduct(torch.autograd.Function):
+    """x W' + b + scale (x A') B' with W frozen: (N, in) to (N, out) in x's precision.
+
+    down A: (r, in), up B: (out, r), both float32, rounded to x's precision for the products.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        down, up = down.to(weight.dtype), up.to(weight.dtype)
+        x = x.to(weight.dtype)
+        flat = x.reshape(-1, x.shape[-1])
+        low = (flat @ down.T).mul_(scale)  # (N, r)
+        out = functional.linear(flat, weight, bias).addmm_(low, up.T)
+        ctx.save_for_backward(flat, weight, down, up, low)
+        ctx.scale = scale
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        flat, weight, down, up, low = ctx.saved_tensors
+        [grad] = grads
+        shape = grad.shape
+        grad = grad.reshape(-1, shape[-1]).to(weight.dtype)
+        grad_low = (grad @ up).mul_(ctx.scale)  # (N, r)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad @ weight).addmm_(grad_low, down)
+            grad_x = grad_x.view(*shape[:-1], -1)
+        return grad_x, None, None, (grad_low.T @ flat).float(), (low.T @ grad).T.float(), None
+
+
+class Rotary(torch.autograd.Function):
+    """x cos + rotated(x) sin, halves rotated: rotary positions as Llama and GPT-NeoX have them.
+
+    Source: Su et al. (2021), "RoFormer". cos, sin: (..., N, D), both halves equal.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        half = x.shape[-1] // 2
+        cos, sin = cos[..., :half].to(x.dtype), sin[..., :half].to(x.dtype)
+        ctx.save_for_backward(cos, sin)
+        return _rotated(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        cos, sin = ctx.saved_tensors
+        return _rotated(grads[0], cos, -sin), None, None
+
+
+def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    (a, b), (first, second) = x.chunk(2, -1), out.chunk(2, -1)
+    torch.mul(a, cos, out=first)
+    first.addcmul_(b, sin, value=-1)
+    torch.mul(b, cos, out=second)
+    second.addcmul_(a, sin)
+    return out
+
+
+class RmsNorm(torch.autograd.Function):
+    """x / rms(x) * weight over the last axis, computed in float32, in ``like``'s precision."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
+    ) -> torch.Tensor:
+        wide = x.float()
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+        ctx.save_for_backward(x, weight, scale)
+        return (wide * scale).mul_(weight.float()).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        x, weight, scale = ctx.saved_tensors
+        wide = grads[0].float()
+        normed = x.float() * scale
+        grad_weight = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = (wide * normed).flatten(0, -2).sum(0).to(weight.dtype)
+        wide = wide * weight.float()
+        inner = (wide * normed).mean(-1, keepdim=True)
+        return wide.sub_(normed.mul_(inner)).mul_(scale).to(x.dtype), grad_weight, None, None
+
+
+class GatedSilu(torch.autograd.Function):
+    """silu(gate) * up, keeping only the two."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate, up)
+        return functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        gate, up = ctx.saved_tensors
+        [grad] = grads
+        share = torch.sigmoid(gate)
+        silu = gate * share
+        grad_up = grad * silu
+        # silu' = s + silu (1 - s)
+        share.add_(silu.mul_(1 - share))
+        return share.mul_(up).mul_(grad), grad_up
+
+
+class HeadLoss(torch.autograd.Function):
+    """Sum of nats of ``targets`` under softmax(hidden @ weight.T), and how many were the first
+    choice; logits of a few rows exist at a time, gradients are made on the way.
+
+    hidden: (M, D). weight: (V, D). targets: (M,). Returns a float32 scalar and an int64 one.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        flat = hidden.detach()
+        nats = torch.zeros((), dtype=torch.float32, device=flat.device)
+        hits = torch.zeros((), dtype=torch.int64, device=flat.device)
+        grad_hidden = torch.empty_like(flat) if wants_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        for start in range(0, len(flat), _HEAD_ROWS):
+            rows = flat[start : start + _HEAD_ROWS]
+            wanted = targets[start : start + _HEAD_ROWS, None]
+            logits = (rows.to(weight.dtype) @ weight.T).float()
+            hits += (logits.argmax(-1, keepdim=True) == wanted).sum()
+            total = logits.logsumexp(-1, keepdim=True)
+            nats += (total - logits.gather(1, wanted)).sum()
+            if grad_hidden is None and grad_weight is None:
+                continue
+            logits.sub_(total).exp_()
+            logits.scatter_add_(1, wanted, torch.full_like(total, -1.0))
+            narrow = logits.to(weight.dtype)
+            if grad_hidden is not None:
+                grad_hidden[start : start + _HEAD_ROWS] = narrow @ weight
+            if grad_weight is not None:
+                grad_weight.addmm_(narrow.T.float(), rows.float())
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.weight_dtype = weight.dtype
+        ctx.mark_non_differentiable(hits)
+        return nats, hits
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        grad = grads[0]
+        if grad_hidden is not None:
+            grad_hidden = grad_hidden * grad.to(grad_hidden.dtype)
+        if grad_weight is not None:
+            grad_weight = (grad_weight * grad).to(ctx.weight_dtype)
+        return grad_hidden, grad_weight, None
+
+
+def plain_loss(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `HeadLoss`, from logits (M, V)."""
+    wide = logits.float()
+    hits = (wide.argmax(-1) == targets).sum()
+    return functional.cross_entropy(wide, targets, reduction="sum"), hits
+
+
+def speed_up(model: Any) -> list[str]:
+    """Replaces what it can in a model by the functions above, each where it gives the module's
+    own numbers on a random input; the kinds replaced."""
+    done = set()
+    for module in list(model.modules()):
+        kind = type(module).__name__
+        if kind.endswith("RMSNorm") and _norm(module):
+            done.add("RMSNorm")
+        elif _gated(module):
+            done.add("gated activation")
+        elif _lora(module):
+            done.add("LoRA products")
+    if _rotary(model):
+        done.add("rotary positions")
+    return sorted(done)
+
+
+def _rotary(model: Any) -> bool:
+    """The function of the architecture's module, where it has the usual one."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    module = sys.modules[type(inner).__module__]
+    own = getattr(module, "apply_rotary_pos_emb", None)
+    if own is None or getattr(own, "hinlap", False):
+        return own is not None
+    if list(inspect.signature(own).parameters)[:4] != ["q", "k", "cos", "sin"]:
+        return False
+    q, k = torch.linspace(-1, 1, 48).view(1, 2, 3, 8), torch.linspace(0, 1, 24).view(1, 1, 3, 8)
+    angles = torch.linspace(0, 3, 12).view(1, 3, 4).repeat(1, 1, 2)
+    cos, sin = angles.cos(), angles.sin()
+
+    def rotate(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        *others: Any,
+        **named: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        axis = named.get("unsqueeze_dim", others[-1] if others else 1)
+        if axis != 1 or cos.shape[-1] != q.shape[-1]:
+            return own(q, k, cos, sin, *others, **named)  # type: ignore[no-any-return]
+        cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+        return Rotary.apply(q, cos, sin), Rotary.apply(k, cos, sin)  # type: ignore[no-untyped-call]
+
+    for one, other in zip(rotate(q, k, cos, sin), own(q, k, cos, sin), strict=True):
+        if not torch.allclose(one, other, atol=1e-6):
+            return False
+    rotate.hinlap = True  # type: ignore[attr-defined]
+    module.apply_rotary_pos_emb = rotate  # type: ignore[attr-defined]
+    return True
+
+
+def _norm(module: Any) -> bool:
+    epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    weight = getattr(module, "weight", None)
+    if epsilon is None or weight is None or weight.dim() != 1:
+        return False
+    probe = torch.linspace(-2, 3, 2 * len(weight), device=weight.device).view(2, -1)
+    with torch.no_grad():
+        own = module(probe.to(weight.dtype)).float()
+        ours = RmsNorm.apply(probe.to(weight.dtype), weight, epsilon, weight.dtype).float()
+    if not torch.allclose(own, ours, rtol=1e-2, atol=1e-2 * float(own.abs().max())):
+        return False
+
+    def forward(hidden_states: torch.Tensor) -> torch.Tensor:
+        narrow = module.weight.dtype
+        if torch.is_autocast_enabled("cpu") and hidden_states.device.type == "cpu":
+            narrow = hidden_states.dtype
+        return RmsNorm.apply(hidden_states, module.weight, epsilon, narrow)  # type: ignore[no-any-return,no-untyped-call]
+
+    module.forward = forward
+    return True
+
+
+def _gated(module: Any) -> bool:
+    parts = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
+    if not all(isinstance(part, torch.nn.Module) for part in parts):
+        return False
+    if not isinstance(getattr(module, "act_fn", None), torch.nn.SiLU) and (
+        type(getattr(module, "act_fn", None)).__name__ != "SiLUActivation"
+    ):
+        return False
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        gate, up = module.gate_proj(x), module.up_proj(x)
+        return module.down_proj(GatedSilu.apply(gate, up))  # type: ignore[no-any-return,no-untyped-call]
+
+    module.forward = forward
+    return True
+
+
+def _lora(module: Any) -> bool:
+    """One PEFT LoRA layer over a frozen linear one, with a single plain adapter."""
+    base = getattr(module, "base_layer", None)
+    if type(base) is not torch.nn.Linear or not hasattr(module, "lora_A"):
+        return False
+    [*names] = module.lora_A.keys()
+    if (
+        len(names) != 1
+        or getattr(module, "use_dora", {}).get(names[0])
+        or base.weight.requires_grad
+    ):
+        return False
+    [name] = names
+    down, up = module.lora_A[name], module.lora_B[name]
+    if up.bias is not None or type(down) is not torch.nn.Linear:
+        return False
+    scale, drop = module.scaling[name], module.lora_dropout[name]
+    drops = isinstance(drop, torch.nn.Dropout) and drop.p > 0
+
+    def forward(x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        if drops and module.training:
+            low = functional.linear(drop(x), down.weight.to(base.weight.dtype))
+            added = functional.linear(low, up.weight.to(base.weight.dtype))
+            return base(x) + added * scale  # type: ignore[no-any-return]
+        return LoraProduct.apply(x, base.weight, base.bias, down.weight, up.weight, scale)  # type: ignore[no-any-return,no-untyped-call]
+
+    module.forward = forward
+    return True

@@ -1,0 +1,187 @@
+"""A causal model that gives the summed loss of flat batches of sequences.
+
+Where the architecture allows, sequences lie packed in one forward; else they go one by one. Which
+it is, a check at the beginning decides: both ways must give the same loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hinlap.tuning import kernels
+from hinlap.tuning.lessons import Taken
+
+_NEAR = {torch.float32: 1e-3, torch.bfloat16: 0.05}  # nats a token between two ways of computing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flat:
+    """Sequences one behind the other.
+
+    ids, positions: (N,). read: (M,) places whose next token is learnt; targets: (M,) that token.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    read: torch.Tensor
+    targets: torch.Tensor
+    lengths: tuple[int, ...]
+
+    @property
+    def learnt(self) -> int:
+        return len(self.targets)
+
+
+def flat_of(sequences: Sequence[Taken], device: Any) -> Flat:
+    ids = torch.cat([torch.from_numpy(each.ids).long() for each in sequences])
+    learnt = torch.cat([torch.from_numpy(each.learnt) for each in sequences])
+    places = learnt.nonzero()[:, 0]
+    positions = torch.cat([torch.arange(len(each)) for each in sequences])
+    return Flat(
+        ids.to(device),
+        positions.to(device),
+        (places - 1).to(device),
+        ids[places].to(device),
+        tuple(len(each) for each in sequences),
+    )
+
+
+class Learner(torch.nn.Module):
+    """forward gives (summed nats of learnt tokens, how many of them were the first choice).
+
+    packed: whether sequences share a forward. why_not: why they do not; "" where they do.
+    replaced: the kinds of modules that kernels stand in for.
+    """
+
+    def __init__(self, model: Any, *, fused_head: bool = True) -> None:
+        super().__init__()
+        self.model = model
+        self.packed = False
+        self.replaced: list[str] = []
+        self._fused = False
+        self._head: torch.Tensor | None = None
+        self.why_not = self._prepare(fused_head)
+
+    def forward(self, flat: Flat) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.packed:
+            return self._packed_loss(flat)
+        nats, hits, start = [], [], 0
+        for length in flat.lengths:
+            inside = (flat.read >= start) & (flat.read < start + length)
+            logits = self.model(
+                input_ids=flat.ids[None, start : start + length],
+                use_cache=False,
+                logits_to_keep=flat.read[inside] - start,
+            ).logits[0]
+            if logits.shape[0] != int(inside.sum()):  # an architecture that gives all
+                logits = logits[flat.read[inside] - start]
+            one = kernels.plain_loss(logits, flat.targets[inside])
+            nats.append(one[0])
+            hits.append(one[1])
+            start += length
+        return torch.stack(nats).sum(), torch.stack(hits).sum()
+
+    def _packed_loss(self, flat: Flat) -> tuple[torch.Tensor, torch.Tensor]:
+        kernels.set_lengths(flat.lengths)
+        if not self._fused:
+            logits = self.model(
+                input_ids=flat.ids[None],
+                position_ids=flat.positions[None],
+                use_cache=False,
+                logits_to_keep=flat.read,
+            ).logits[0]
+            return kernels.plain_loss(logits, flat.targets)
+        inner = _unwrapped(self.model)
+        hidden = inner.base_model(
+            input_ids=flat.ids[None], position_ids=flat.positions[None], use_cache=False
+        ).last_hidden_state[0]
+        weight = inner.get_output_embeddings().weight if self._head is None else self._head
+        if torch.is_autocast_enabled(flat.ids.device.type):
+            weight = weight.to(torch.bfloat16)
+        return kernels.HeadLoss.apply(hidden[flat.read], weight, flat.targets)  # type: ignore[no-any-return,no-untyped-call]
+
+    def _prepare(self, fused_head: bool) -> str:
+        """Takes the quick ways that give the plain way's loss; why packing is not one of them."""
+        inner = _unwrapped(self.model)
+        if not getattr(inner, "_supports_attention_backend", False):
+            return "transformers does not route its attention through the common interface"
+        device = next(inner.parameters()).device
+        probe = _probe(inner.config.get_text_config().vocab_size, device)
+        training = self.model.training
+        self.model.eval()
+        before = inner.config._attn_implementation
+        with torch.no_grad():
+            plain = float(self(probe)[0]) / probe.learnt
+            kernels.register()
+            try:
+                inner.set_attn_implementation(kernels.NAME)
+                self.packed = True
+                self.replaced = kernels.speed_up(self.model)
+                near = _NEAR.get(inner.dtype, 0.05)
+                gap = abs(float(self(probe)[0]) / probe.learnt - plain)
+                why = "" if gap < near else f"its loss moves by {gap:.2g} nats when packed"
+                if not why and fused_head and _has_plain_head(inner):
+                    self._fused = True
+                    gap = abs(float(self(probe)[0]) / probe.learnt - plain)
+                    self._fused = gap < near
+                if self._fused and "RMSNorm" in self.replaced:
+                    self._widen(inner)
+            except (kernels.NotPackableError, TypeError, ValueError, RuntimeError) as error:
+                why = str(error) or type(error).__name__
+        if why:
+            self.packed = False
+            inner.set_attn_implementation(before)
+        self.model.train(training)
+        return why
+
+    def _widen(self, inner: Any) -> None:
+        """Sums over layers in float32 where frozen weights are bfloat16: each norm rounds what
+        it gives to its layer. Without it the loss moves by some hundredths of a nat."""
+        embedding = inner.get_input_embeddings()
+        if embedding.weight.dtype != torch.bfloat16 or embedding.weight.requires_grad:
+            return
+        self._head = inner.get_output_embeddings().weight.detach().clone()
+        embedding.float()
+
+
+def _unwrapped(model: Any) -> Any:
+    """The transformers model inside PEFT's."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _has_plain_head(model: Any) -> bool:
+    head = model.get_output_embeddings()
+    return type(head) is torch.nn.Linear and head.bias is None and not head.weight.is_meta
+
+
+def _probe(vocabulary: int, device: Any) -> Flat:
+    """Three short sequences of random tokens."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    sequences = []
+    for length in (9, 5, 12):
+        learnt = np.ones(length, dtype=np.bool_)
+        learnt[0] = False
+        ids = generator.integers(0, vocabulary, length).astype(np.int32)
+        sequences.append(Taken(ids, learnt))
+    return flat_of(sequences, device)
+
+
+@contextlib.contextmanager
+def quick_products(device: str) -> Iterator[None]:
+    """float32 products through oneDNN where that is quicker and as exact here."""
+    from hinlap.engines.weights import onednn_products_are_better
+
+    before = torch.get_float32_matmul_precision()
+    if device == "cpu" and onednn_products_are_better():
+        torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

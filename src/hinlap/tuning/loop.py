@@ -1,0 +1,366 @@
+"""The training loop: steps, evaluations, checkpoints; the same for every method and machine.
+
+A step's loss is the sum over its learnt tokens divided by their number, whatever the number of
+forwards or processes it is spread over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hinlap.core.errors import EngineError, StorageError
+from hinlap.core.progress import Progress
+from hinlap.tuning.learner import Learner, flat_of, quick_products
+from hinlap.tuning.lessons import Taken
+from hinlap.tuning.recipe import Recipe
+from hinlap.tuning.steps import dealt, learning_rate, steps_an_epoch, steps_of
+from hinlap.tuning.tuned import CHECKPOINT, METRICS, Evaluation
+
+_STATE = "state.pt"
+_BEST = "best.pt"
+_SHARDED = "sharded"
+_DIVERGED_NATS = 2.0  # a token, above the lowest mean of as many steps
+_DIVERGED_STEPS = 10
+
+
+@dataclass(slots=True)
+class Course:
+    """How training went so far. losses: mean nats a learnt token, one per step."""
+
+    losses: list[float] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    seconds: float = 0.0
+    tokens: int = 0
+    learnt_tokens: int = 0
+    stopped: str = ""
+
+
+class Loop:
+    """One training, from its first step or its last checkpoint to its end.
+
+    home: the folder of the tuned model; all processes see it.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        recipe: Recipe,
+        sequences: Sequence[Taken],
+        held_out: Sequence[Taken],
+        home: Path,
+        accelerator: Any,
+        progress: Progress,
+    ) -> None:
+        self.recipe = recipe
+        self.home = home
+        self.course = Course()
+        self._sequences = sequences
+        self._held_out = held_out
+        self._steps = steps_of(len(sequences), recipe)
+        self._accelerator = accelerator
+        self._progress = progress
+        self._learner = learner
+        weights = [p for p in learner.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        self._model, self._optimizer = accelerator.prepare(learner, optimizer)
+        self._weights = [p for p in self._model.parameters() if p.requires_grad]
+        self._sharded = str(accelerator.distributed_type).rpartition(".")[2] in (
+            "DEEPSPEED",
+            "FSDP",
+        )
+        self._resume()
+
+    @property
+    def model(self) -> Any:
+        """As Accelerate wrapped it."""
+        return self._model
+
+    @property
+    def total_steps(self) -> int:
+        return len(self._steps)
+
+    def run(self, watch: Callable[[dict[str, Any]], None] = lambda line: None) -> Course:
+        """Trains to the end. watch: is given each line of ``metrics.jsonl``.
+
+        Raises EngineError when the loss is no number or runs away, StorageError on a full disk;
+        the last checkpoint stays.
+        """
+        done = len(self.course.losses)
+        self._progress.start("tuning", len(self._steps))
+        self._progress.advance(done)
+        device = self._accelerator.device.type
+        try:
+            with quick_products(device), _telling_full_disk(self.home):
+                if not self.course.evaluations:
+                    self._evaluate(0, watch)
+                self._model.train()
+                for step in range(done, len(self._steps)):
+                    self._one(step, watch)
+                    if self.course.stopped:
+                        break
+        finally:
+            self._progress.finish()
+        if self.recipe.early_stopping is not None:
+            self._back_to_best()
+        return self.course
+
+    def _one(self, step: int, watch: Callable[[dict[str, Any]], None]) -> None:
+        began = time.perf_counter()
+        torch.manual_seed(self.recipe.seed + 1 + step)  # dropout: the same after a resume
+        rate = learning_rate(step, len(self._steps), self.recipe)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss, norm, tokens, learnt = self._learn(self._steps[step])
+        if not math.isfinite(loss):
+            raise EngineError(
+                f"the loss is {loss} at step {step + 1}",
+                where=str(self.home),
+                hint=self._how_to_go_on(),
+            )
+        course = self.course
+        course.losses.append(loss)
+        course.tokens += tokens
+        course.learnt_tokens += learnt
+        seconds = time.perf_counter() - began
+        course.seconds += seconds
+        self._progress.advance(note=f"loss {loss:.3f}, {tokens / seconds:,.0f} tokens/s")
+        self._write(
+            {
+                "step": step + 1,
+                "loss": loss,
+                "learning_rate": rate,
+                "gradient_norm": norm,
+                "tokens": tokens,
+                "learnt_tokens": learnt,
+                "seconds": round(seconds, 4),
+            },
+            watch,
+        )
+        self._look_for_divergence()
+        every = self.recipe.evaluate_every or steps_an_epoch(len(self._sequences), self.recipe)
+        last = step + 1 == len(self._steps)
+        if (step + 1) % every == 0 or last:
+            self._evaluate(step + 1, watch)
+            self._model.train()
+        if (step + 1) % self.recipe.checkpoint_every == 0 or last or course.stopped:
+            self._checkpoint()
+
+    def _learn(self, chosen: Sequence[int]) -> tuple[float, float, int, int]:
+        """One optimizer step: loss, norm of the gradient before clipping, tokens, learnt ones."""
+        accelerator, recipe = self._accelerator, self.recipe
+        sequences = [self._sequences[i] for i in chosen]
+        learnt = sum(int(each.learnt.sum()) for each in sequences)
+        forwards = dealt(
+            [len(each) for each in sequences], accelerator.num_processes, recipe.forward_tokens
+        )[accelerator.process_index]
+        total = torch.zeros((), device=accelerator.device)
+        scale = accelerator.num_processes / learnt  # wrappers take the mean over processes
+        for index, places in enumerate(forwards):
+            alone = index == len(forwards) - 1
+            with nullcontext() if alone or self._sharded else accelerator.no_sync(self._model):
+                # a process without sequences goes along with one that does not count
+                flat = flat_of([sequences[i] for i in places or [0]], accelerator.device)
+                with accelerator.autocast():
+                    nats, _ = self._model(flat)
+                accelerator.backward(nats * (scale if places else 0.0))
+            if places:
+                total += nats.detach()
+        norm = self._clip()
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        if accelerator.num_processes > 1:
+            total = accelerator.reduce(total, "sum")
+        return float(total) / learnt, norm, sum(map(len, sequences)), learnt
+
+    def _clip(self) -> float:
+        limit = self.recipe.clip or math.inf
+        if str(self._accelerator.distributed_type).endswith("DEEPSPEED"):
+            return float(self._model.get_global_grad_norm() or 0.0)  # its engine clips
+        return float(self._accelerator.clip_grad_norm_(self._weights, limit))
+
+    def _evaluate(self, step: int, watch: Callable[[dict[str, Any]], None]) -> None:
+        if not self._held_out:
+            return
+        accelerator = self._accelerator
+        self._model.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+        lengths = [len(each) for each in self._held_out]
+        forwards = dealt(lengths, accelerator.num_processes, self.recipe.forward_tokens)
+        with torch.no_grad():
+            for places in forwards[accelerator.process_index]:
+                flat = flat_of([self._held_out[i] for i in places or [0]], accelerator.device)
+                with accelerator.autocast():
+                    nats, hits = self._model(flat)
+                if places:
+                    sums += torch.stack([nats.double(), hits.double()])
+        if accelerator.num_processes > 1:
+            sums = accelerator.reduce(sums, "sum")
+        tokens = sum(int(each.learnt.sum()) for each in self._held_out)
+        found = Evaluation(step, float(sums[0]) / tokens, float(sums[1]) / tokens, tokens)
+        self.course.evaluations.append(found)
+        self._write(
+            {
+                "step": step,
+                "held_out_loss": found.loss,
+                "held_out_perplexity": math.exp(min(found.loss, 700)),
+                "held_out_accuracy": found.accuracy,
+            },
+            watch,
+        )
+        self._stop_early(found)
+
+    def _stop_early(self, found: Evaluation) -> None:
+        rule = self.recipe.early_stopping
+        if rule is None:
+            return
+        before = [each.loss for each in self.course.evaluations[:-1]]
+        if not before or found.loss < min(before) - rule.least_gain:
+            self._save(_BEST, {"weights": self._trained(), "step": found.step})
+            return
+        best = before.index(min(before))
+        if len(before) - best >= rule.patience:
+            self.course.stopped = (
+                f"stopped early at step {found.step}: the held-out loss was best "
+                f"({before[best]:.4f}) at step {self.course.evaluations[best].step}"
+            )
+
+    def _back_to_best(self) -> None:
+        file = self.home / CHECKPOINT / _BEST
+        if file.is_file() and not self._sharded:
+            best = torch.load(file, weights_only=True, map_location="cpu")
+            self._load_trained(best["weights"])
+
+    def _look_for_divergence(self) -> None:
+        losses, span = self.course.losses, _DIVERGED_STEPS
+        if len(losses) < 2 * span:
+            return
+        means = [sum(losses[i : i + span]) / span for i in range(0, len(losses) - span + 1)]
+        if means[-1] > min(means) + _DIVERGED_NATS:
+            raise EngineError(
+                f"the loss runs away: {means[-1]:.2f} nats a token over the last {span} steps, "
+                f"{min(means):.2f} at its best",
+                where=str(self.home),
+                hint=self._how_to_go_on(),
+            )
+
+    def _how_to_go_on(self) -> str:
+        kept = self.home / CHECKPOINT
+        after = "; the last good checkpoint is kept there" if kept.is_dir() else ""
+        return f"lower learning_rate (or raise warmup_steps) and tune into another folder{after}"
+
+    def _write(self, line: dict[str, Any], watch: Callable[[dict[str, Any]], None]) -> None:
+        if self._accelerator.is_main_process:
+            with (self.home / METRICS).open("a", encoding="utf-8") as sink:
+                sink.write(json.dumps(line) + "\n")
+        watch(line)
+
+    def _trained(self) -> dict[str, Any]:
+        inner = self._accelerator.unwrap_model(self._model)
+        return {n: p.detach() for n, p in inner.named_parameters() if p.requires_grad}
+
+    def _load_trained(self, weights: dict[str, Any]) -> None:
+        inner = self._accelerator.unwrap_model(self._model)
+        with torch.no_grad():
+            for name, parameter in inner.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(weights[name])
+
+    def _save(self, name: str, content: dict[str, Any]) -> None:
+        """One file, renamed into place: a kill or a full disk leaves the one before."""
+        if not self._accelerator.is_main_process or self._sharded:
+            return
+        folder = self.home / CHECKPOINT
+        folder.mkdir(exist_ok=True)
+        temporary = folder / f"{name}.tmp"
+        try:
+            torch.save(content, temporary)
+        except (RuntimeError, OSError):
+            temporary.unlink(missing_ok=True)
+            raise
+        os.replace(temporary, folder / name)
+
+    def _checkpoint(self) -> None:
+        course = asdict(self.course)
+        if not self._sharded:
+            state = {"weights": self._trained(), "optimizer": self._optimizer.state_dict()}
+            self._save(_STATE, {"course": course, **state})
+            return
+        folder = self.home / CHECKPOINT / f"{_SHARDED}-{len(self.course.losses)}"
+        self._accelerator.save_state(str(folder))
+        self._accelerator.wait_for_everyone()
+        if self._accelerator.is_main_process:
+            temporary = folder.parent / "course.tmp"
+            temporary.write_text(json.dumps(course))
+            os.replace(temporary, folder.parent / "course.json")
+            for old in folder.parent.glob(f"{_SHARDED}-*"):
+                if old != folder:
+                    shutil.rmtree(old)
+        self._accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        folder = self.home / CHECKPOINT
+        if not self._sharded and (folder / _STATE).is_file():
+            state = torch.load(folder / _STATE, weights_only=True, map_location="cpu")
+            self._load_trained(state["weights"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._take_up(state["course"])
+        elif self._sharded and (folder / "course.json").is_file():
+            course = json.loads((folder / "course.json").read_text())
+            self._accelerator.load_state(str(folder / f"{_SHARDED}-{len(course['losses'])}"))
+            self._take_up(course)
+        self._forget_later_lines()
+
+    def _take_up(self, course: dict[str, Any]) -> None:
+        evaluations = [Evaluation(**each) for each in course.pop("evaluations")]
+        self.course = Course(**course, evaluations=evaluations)
+
+    def _forget_later_lines(self) -> None:
+        """Lines of steps after the checkpoint, which are made again."""
+        file = self.home / METRICS
+        if self._accelerator.is_main_process and file.is_file():
+            kept = []
+            for line in file.read_text(encoding="utf-8").splitlines():
+                try:
+                    if json.loads(line)["step"] <= len(self.course.losses) and self.course.losses:
+                        kept.append(line + "\n")
+                except (ValueError, KeyError):  # cut by a kill
+                    continue
+            temporary = file.with_suffix(".tmp")
+            temporary.write_text("".join(kept), encoding="utf-8")
+            os.replace(temporary, file)
+        self._accelerator.wait_for_everyone()
+
+
+class _telling_full_disk:
+    """A disk that is full, as StorageError."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        full = isinstance(error, OSError) or (
+            isinstance(error, RuntimeError)
+            and ("PytorchStreamWriter" in str(error) or "No space" in str(error))
+        )
+        if error is not None and full:
+            raise StorageError(
+                f"cannot write: {getattr(error, 'strerror', None) or 'is the disk full?'}",
+                where=str(self._home),
+                hint="free some space and run the same command again; it goes on from the last "
+                "checkpoint",
+            ) from error

@@ -1,0 +1,246 @@
+"""From sequences and a recipe to a tuned model on disk; resumes after any interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hinlap.core.counting import counted
+from hinlap.core.errors import InputError, MissingExtraError, StorageError, UserError
+from hinlap.core.progress import Progress, Silent
+from hinlap.data.whole_file import write_whole
+from hinlap.tuning.lessons import Encoded
+from hinlap.tuning.recipe import Recipe
+from hinlap.tuning.tuned import ADAPTER, CHECKPOINT, MODEL, SUMMARY, Taught, Tuned, read_tuned
+
+if TYPE_CHECKING:
+    from hinlap.tuning.bases import Base
+    from hinlap.tuning.loop import Course, Loop
+
+_RUN = "run.json"
+_OURS = {_RUN, SUMMARY, CHECKPOINT, "metrics.jsonl", "metrics.tmp", "trackers", "texts.jsonl"}
+_NOT_MATHS = ("checkpoint_every", "name", "source")
+"""Fields of a recipe that do not change what comes out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be tuned. base: None from scratch. tokenizer: as `bases` made it."""
+
+    recipe: Recipe
+    base: Base | None
+    tokenizer: Any
+    encoded: Encoded
+    held_out: Encoded
+    taught: tuple[Taught, ...] = ()
+
+    def parts(self) -> dict[str, str]:
+        """What decides the outcome, by name: equal parts make equal models."""
+        fields = self.recipe.model_dump(mode="json", exclude=set(_NOT_MATHS))
+        return {
+            "recipe": _sha256(fields),
+            "base": self.base.digest if self.base else "",
+            "rows": self.encoded.digest(),
+            "held-out rows": self.held_out.digest(),
+        }
+
+    def digest(self) -> str:
+        return _sha256(self.parts())
+
+
+def tune(
+    job: Job,
+    home: Path,
+    progress: Progress,
+    *,
+    trackers: Sequence[str] = (),
+) -> Tuned:
+    """Trains in the folder ``home``, or reuses what was trained there from the same parts.
+
+    Killed at any step, the same call goes on from the last checkpoint and ends with the losses of
+    an unbroken run. trackers: tensorboard, wandb, mlflow, through Accelerate. Under a launcher of
+    several processes all of them call it. Raises UserError when no row teaches, InputError when
+    the folder holds something else or a training of other data, and as `Loop.run`.
+    """
+    done = _prepare_folder(job, home)
+    if done is not None:
+        return done
+    if not job.encoded.taken:
+        reasons = ", ".join(f"{n} {why}" for why, n in job.encoded.left_out.items()) or "none given"
+        raise UserError(
+            f"no training row is usable ({reasons})",
+            where="tuning",
+            hint=f"raise max_length (now {job.recipe.max_length}) or add rows with outputs",
+        )
+    try:
+        import torch
+        from accelerate import Accelerator
+
+        from hinlap.tuning.bases import fresh_model, model_for
+        from hinlap.tuning.learner import Learner
+        from hinlap.tuning.loop import Loop
+    except ImportError as error:
+        raise MissingExtraError(error.name or "accelerate", "local") from error
+    accelerator = _accelerator(job.recipe, home, trackers, Accelerator, torch)
+    told = progress if accelerator.is_main_process else Silent()
+    for why, count in job.encoded.left_out.items():
+        told.say(f"tuning: {counted(count, 'row')} left out, {why}")
+    if job.base is None:
+        model = fresh_model(job.tokenizer, job.recipe.fresh, job.recipe.seed)
+    else:
+        model = model_for(job.recipe, job.base, job.tokenizer)
+    model.to(accelerator.device)
+    sharded = str(accelerator.distributed_type).endswith(("DEEPSPEED", "FSDP"))
+    learner = Learner(model, fused_head=not sharded)
+    if learner.why_not:
+        told.say(f"tuning: one sequence at a time, since {learner.why_not}; the same numbers")
+    if trackers:
+        accelerator.init_trackers("hinlap", config=_flat(job.recipe.model_dump(mode="json")))
+    loop = Loop(learner, job.recipe, job.encoded.taken, job.held_out.taken, home, accelerator, told)
+    course = loop.run(_watch(accelerator, trackers))
+    if trackers:
+        accelerator.end_training()
+    _publish(job, home, loop, course, accelerator)
+    tuned = read_tuned(home)
+    assert tuned is not None
+    return tuned
+
+
+def _prepare_folder(job: Job, home: Path) -> Tuned | None:
+    """What was tuned there from the same parts; None where training is to begin or go on."""
+    parts = job.parts()
+    tuned = read_tuned(home)
+    if tuned is not None and tuned.digest == job.digest():
+        return tuned
+    try:
+        before = json.loads((home / _RUN).read_bytes()) if (home / _RUN).is_file() else None
+        others = {f.name for f in home.iterdir()} - _OURS if home.is_dir() else set()
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read: {error}", where=str(home)) from error
+    if before is None and others:
+        raise InputError(
+            f"the folder holds something else ({sorted(others)[0]})",
+            where=str(home),
+            hint="name a new folder with --out",
+        )
+    if before is not None and before != parts:
+        changed = [name for name in parts if before.get(name) != parts[name]]
+        raise InputError(
+            f"a training with another {' and another '.join(changed)} began there",
+            where=str(home),
+            hint="bring back what changed to go on with it, or name a new folder with --out",
+        )
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        write_whole(home / _RUN, json.dumps(parts, indent=1).encode())
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the tuned model: {error.strerror or error}", where=str(home)
+        ) from error
+    return None
+
+
+def _accelerator(recipe: Recipe, home: Path, trackers: Sequence[str], kind: Any, torch: Any) -> Any:
+    """bf16 for weights that are trained as they are: products by autocast. LoRA's frozen weights
+    are in bfloat16 themselves."""
+    casts = recipe.precision == "bf16" and recipe.method in ("full", "scratch")
+    return kind(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="bf16" if casts else "no",
+        log_with=list(trackers) or None,
+        project_dir=str(home / "trackers"),
+    )
+
+
+def _watch(accelerator: Any, trackers: Sequence[str]) -> Callable[[dict[str, Any]], None]:
+    if not trackers:
+        return lambda line: None
+    return lambda line: accelerator.log(
+        {key: value for key, value in line.items() if key != "step"}, step=line["step"]
+    )
+
+
+def _publish(job: Job, home: Path, loop: Loop, course: Course, accelerator: Any) -> None:
+    """The weights, beside and then in place; last the summary that says they are whole."""
+    from hinlap.engines.prompt_record import write_prompt_record
+    from hinlap.tuning.tuned import write_tuned
+
+    inner = accelerator.unwrap_model(loop.model).model
+    lora = job.recipe.method in ("lora", "qlora")
+    state = _full_state(accelerator, loop) if accelerator.num_processes > 1 else None
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        return
+    target = home / (ADAPTER if lora else MODEL)
+    work = target.with_name(f".{target.name}")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        inner.save_pretrained(work, state_dict=state)
+        (work / "README.md").unlink(missing_ok=True)  # PEFT's empty card
+        job.tokenizer.save_pretrained(work)
+        write_prompt_record(work, job.tokenizer, job.recipe.format)
+        shutil.rmtree(target, ignore_errors=True)
+        work.rename(target)
+        write_tuned(
+            Tuned(
+                home=home,
+                recipe=job.recipe,
+                base=job.base.name if job.base else "",
+                base_digest=job.base.digest if job.base else "",
+                rows=len(job.encoded.taken),
+                left_out=job.encoded.left_out,
+                tokens=course.tokens,
+                learnt_tokens=course.learnt_tokens,
+                seconds=course.seconds,
+                losses=tuple(course.losses),
+                evaluations=tuple(course.evaluations),
+                taught=job.taught,
+                stopped=course.stopped,
+                machine=_machine(accelerator),
+                digest=job.digest(),
+            )
+        )
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the tuned model: {error.strerror or error}",
+            where=str(home),
+            hint="free some space and run the same command again; the last checkpoint is kept",
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(home / CHECKPOINT, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def _full_state(accelerator: Any, loop: Loop) -> Mapping[str, Any]:
+    """Whole weights from all processes, named as the model itself names them."""
+    state = accelerator.get_state_dict(loop.model)
+    return {name.removeprefix("model."): value for name, value in (state or {}).items()}
+
+
+def _machine(accelerator: Any) -> str:
+    kind = accelerator.device.type
+    processes = accelerator.num_processes
+    how = str(accelerator.distributed_type).rpartition(".")[2]
+    spread = f", {processes} processes ({how})" if processes > 1 else ""
+    return f"{kind}, {platform.machine()}{spread}"
+
+
+def _flat(fields: Mapping[str, Any], head: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{head}{key}.")
+        else:
+            flat[head + key] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,122 @@
+"""Kernels give the numbers and gradients of the plain expressions they stand in for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn import functional
+
+from hinlap.tuning import kernels
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return values.requires_grad_()
+
+
+def same(
+    ours: Callable[..., torch.Tensor],
+    plain: Callable[..., torch.Tensor],
+    *inputs: torch.Tensor,
+    tolerance: float = 1e-5,
+) -> None:
+    """Equal outputs, and equal gradients of a weighted sum of them."""
+    copies = [each.detach().clone().requires_grad_(each.requires_grad) for each in inputs]
+    one, two = ours(*inputs), plain(*copies)
+    assert torch.allclose(one.float(), two.float(), atol=tolerance, rtol=tolerance)
+    weights = torch.linspace(-1, 1, one.numel()).view_as(one)
+    (one * weights).sum().backward()
+    (two * weights).sum().backward()
+    for mine, theirs in zip(inputs, copies, strict=True):
+        if mine.requires_grad:
+            assert mine.grad is not None
+            assert theirs.grad is not None
+            assert torch.allclose(mine.grad, theirs.grad, atol=10 * tolerance, rtol=10 * tolerance)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_lora_product(biased: bool) -> None:
+    weight = drawn(7, 5, seed=1).detach()
+    bias = drawn(7, seed=2).detach() if biased else None
+    same(
+        lambda x, a, b: kernels.LoraProduct.apply(x, weight, bias, a, b, 2.0),
+        lambda x, a, b: functional.linear(x, weight, bias) + 2.0 * (x @ a.T) @ b.T,
+        drawn(1, 6, 5),
+        drawn(3, 5, seed=3),
+        drawn(7, 3, seed=4),
+    )
+
+
+def test_a_lora_product_whose_input_needs_no_gradient() -> None:
+    down, up = drawn(2, 4), drawn(3, 2)
+    kernels.LoraProduct.apply(
+        torch.ones(2, 4), torch.ones(3, 4), None, down, up, 1.0
+    ).sum().backward()
+    assert down.grad is not None
+    assert up.grad is not None
+
+
+def test_rms_norm() -> None:
+    same(
+        lambda x, w: kernels.RmsNorm.apply(x, w, 1e-5, torch.float32),
+        lambda x, w: functional.rms_norm(x, (6,), w, 1e-5),
+        drawn(2, 3, 6),
+        drawn(6, seed=1),
+    )
+
+
+def test_a_gated_activation() -> None:
+    same(
+        lambda g, u: kernels.GatedSilu.apply(g, u),
+        lambda g, u: functional.silu(g) * u,
+        drawn(4, 6),
+        drawn(4, 6, seed=1),
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 5, 600])  # 600: more than are computed at a time
+def test_the_head_s_loss(rows: int) -> None:
+    targets = torch.randint(11, (rows,), generator=torch.Generator().manual_seed(3))
+    same(
+        lambda h, w: kernels.HeadLoss.apply(h, w, targets)[0][None] / rows,
+        lambda h, w: functional.cross_entropy(h @ w.T, targets, reduction="sum")[None] / rows,
+        drawn(rows, 4),
+        drawn(11, 4, seed=1),
+    )
+
+
+def test_the_head_counts_first_choices() -> None:
+    weight = torch.eye(3)
+    hidden = torch.tensor([[9.0, 0, 0], [0, 9, 0], [0, 0, 9]], requires_grad=True)
+    nats, hits = kernels.HeadLoss.apply(hidden, weight, torch.tensor([0, 1, 0]))
+    assert int(hits) == 2
+    plain = functional.cross_entropy(hidden, torch.tensor([0, 1, 0]), reduction="sum")
+    assert nats.item() == pytest.approx(plain.item())
+
+
+@pytest.mark.parametrize("length", [1, 7, 300])  # 300: several blocks of queries
+def test_attention_of_one_sequence(length: int) -> None:
+    def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return functional.scaled_dot_product_attention(
+            q[None], k[None], v[None], is_causal=True, scale=0.3, enable_gqa=True
+        )[0]
+
+    same(
+        lambda q, k, v: kernels.CausalAttention.apply(q, k, v, 0.3),
+        plain,
+        drawn(6, length, 8),
+        drawn(2, length, 8, seed=1),
+        drawn(2, length, 8, seed=2),
+    )
+
+
+def test_rotary_positions() -> None:
+    angles = torch.linspace(0, 3, 12).view(1, 1, 3, 4).repeat(1, 1, 1, 2)
+
+    def plain(x: torch.Tensor) -> torch.Tensor:
+        a, b = x.chunk(2, -1)
+        return x * angles.cos() + torch.cat([-b, a], -1) * angles.sin()
+
+    same(lambda x: kernels.Rotary.apply(x, angles.cos(), angles.sin()), plain, drawn(1, 2, 3, 8))

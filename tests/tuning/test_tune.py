@@ -1,0 +1,437 @@
+"""Tuning tiny models: the same losses however it is spread, resumed exactly, refused in words."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import TEXTS, make_tiny_model
+
+from hinlap.core.errors import EngineError, InputError, ModelError, StorageError, UserError
+from hinlap.core.messages import Message, Prompt, Sampling
+from hinlap.core.progress import Silent
+from hinlap.engines.local import LocalEngine
+from hinlap.tuning.recipe import EarlyStopping, LoraFields, Recipe
+from hinlap.tuning.tune import Job, tune
+from hinlap.tuning.tuned import METRICS, Tuned, read_tuned
+
+LORA = Recipe(
+    name="test",
+    epochs=3,
+    learning_rate=0.01,
+    batch_size=2,
+    warmup_steps=1,
+    max_length=128,
+    checkpoint_every=4,
+    held_out_rows=0,
+    lora=LoraFields(rank=4, alpha=8, dropout=0.1, target="attention"),
+)
+FULL = LORA.model_copy(update={"method": "full", "learning_rate": 0.001})
+CALM = {"lora": LORA.lora.model_copy(update={"dropout": 0.0})}
+
+
+def job(
+    model: Path, recipe: Recipe = LORA, texts: list[str] | None = None, held_out: int = 0
+) -> Job:
+    """The first word of each text, asked for."""
+    from hinlap.tuning.bases import Base, tokenizer_for
+    from hinlap.tuning.lessons import Lesson, encode_lessons
+
+    base = Base("tiny", model, "digest of tiny")
+    tokenizer = tokenizer_for(recipe, base)
+    rows = [
+        Lesson((Message("user", f"First word of: {text}"), Message("assistant", text.split()[0])))
+        for text in (TEXTS if texts is None else texts)
+    ]
+    measured = encode_lessons(rows[len(rows) - held_out :], tokenizer, recipe.max_length)
+    taught = encode_lessons(rows[: len(rows) - held_out], tokenizer, recipe.max_length)
+    return Job(recipe, base, tokenizer, taught, measured)
+
+
+def changed(recipe: Recipe, **fields: Any) -> Recipe:
+    return recipe.model_copy(update=fields)
+
+
+def tensors(tuned: Tuned) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    if tuned.adapter:
+        return dict(load_file(tuned.adapter / "adapter_model.safetensors"))
+    assert tuned.model
+    return dict(load_file(tuned.model / "model.safetensors"))
+
+
+def assert_near(one: Tuned, two: Tuned, tolerance: float) -> None:
+    assert one.losses == pytest.approx(two.losses, abs=tolerance)
+    first, second = tensors(one), tensors(two)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert float((first[name] - second[name]).abs().max()) <= tolerance, name
+
+
+@pytest.mark.parametrize("recipe", [LORA, FULL], ids=["lora", "full"])
+def test_the_loss_falls(tiny_model: Path, tmp_path: Path, recipe: Recipe) -> None:
+    rate = 0.05 if recipe is LORA else 0.003
+    tuned = tune(job(tiny_model, changed(recipe, epochs=8, learning_rate=rate)), tmp_path, Silent())
+    assert len(tuned.losses) == 8 * 4
+    assert sum(tuned.losses[-4:]) < 0.8 * sum(tuned.losses[:4])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more", "packed"),
+    [
+        ("llama", {}, True),
+        ("gpt_neox", {}, True),
+        ("gpt2", {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}, True),
+        ("qwen2", {"num_key_value_heads": 2}, True),
+        ("mistral", {"sliding_window": 8, "num_key_value_heads": 2}, True),
+        ("gemma2", {"head_dim": 8, "num_key_value_heads": 2}, False),  # soft caps
+    ],
+)
+def test_a_packed_forward_gives_the_loss_and_gradients_of_its_parts(
+    tmp_path: Path, architecture: str, more: dict[str, Any], packed: bool
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from hinlap.tuning.learner import Learner, flat_of
+
+    folder = make_tiny_model(tmp_path / "model", architecture, chat=True, more=more)
+    sequences = job(folder).encoded.taken[:4]
+    plain = AutoModelForCausalLM.from_pretrained(folder).train()
+    total = torch.zeros(())
+    for each in sequences:
+        ids = torch.from_numpy(each.ids).long()
+        labels = ids.masked_fill(~torch.from_numpy(each.learnt), -100)
+        logits = plain(input_ids=ids[None]).logits[0, :-1]
+        total = total + torch.nn.functional.cross_entropy(logits, labels[1:], reduction="sum")
+    total.backward()
+
+    learner = Learner(AutoModelForCausalLM.from_pretrained(folder).train())
+    assert learner.packed is packed, learner.why_not
+    nats, _ = learner(flat_of(sequences, "cpu"))
+    nats.backward()
+    assert nats.item() == pytest.approx(total.item(), rel=1e-4)
+    for (name, ours), theirs in zip(
+        learner.model.named_parameters(), plain.parameters(), strict=True
+    ):
+        assert torch.allclose(ours.grad, theirs.grad, atol=2e-3, rtol=1e-3), name
+
+
+@pytest.mark.parametrize("recipe", [changed(LORA, **CALM), FULL], ids=["lora", "full"])
+def test_small_forwards_add_up_to_the_large_one(
+    tiny_model: Path, tmp_path: Path, recipe: Recipe
+) -> None:
+    recipe = changed(recipe, batch_size=4)
+    one = tune(job(tiny_model, recipe), tmp_path / "one", Silent())
+    many = tune(job(tiny_model, changed(recipe, forward_tokens=40)), tmp_path / "many", Silent())
+    assert_near(one, many, 2e-4)
+
+
+def test_bf16_stays_near_float32(tiny_model: Path, tmp_path: Path) -> None:
+    for recipe in (changed(LORA, **CALM), FULL):
+        exact = tune(job(tiny_model, recipe), tmp_path / f"{recipe.method}-32", Silent())
+        narrow = changed(recipe, precision="bf16")
+        rounded = tune(job(tiny_model, narrow), tmp_path / recipe.method, Silent())
+        assert rounded.losses == pytest.approx(exact.losses, rel=0.05)
+        assert rounded.losses != exact.losses
+
+
+def test_weights_that_train_are_float32(tiny_model: Path, tmp_path: Path) -> None:
+    for recipe in (LORA, FULL):
+        narrow = changed(recipe, precision="bf16", epochs=1)
+        tuned = tune(job(tiny_model, narrow), tmp_path / recipe.method, Silent())
+        assert {str(each.dtype) for each in tensors(tuned).values()} == {"torch.float32"}
+
+
+def test_gradient_checkpointing_changes_no_number(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = changed(LORA, **CALM)
+    one = tune(job(tiny_model, recipe), tmp_path / "one", Silent())
+    two = tune(
+        job(tiny_model, changed(recipe, gradient_checkpointing=True)), tmp_path / "two", Silent()
+    )
+    assert_near(one, two, 1e-5)
+
+
+def test_held_out_sequences_are_weighed_as_it_goes(tiny_model: Path, tmp_path: Path) -> None:
+    tuned = tune(job(tiny_model, LORA, held_out=2), tmp_path, Silent())
+    assert [each.step for each in tuned.evaluations] == [0, 3, 6, 9]
+    before, *_, after = tuned.evaluations
+    assert before.tokens == after.tokens > 0
+    assert 0 <= after.accuracy <= 1
+    engine = LocalEngine("tiny", tiny_model)
+    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert [line["step"] for line in lines if "held_out_loss" in line] == [0, 3, 6, 9]
+    found = next(line for line in lines if line.get("held_out_loss") == after.loss)
+    assert found["held_out_perplexity"] == pytest.approx(math.exp(after.loss))
+    pairs = []
+    for each in job(tiny_model, LORA, held_out=2).held_out.taken:
+        start = int(each.learnt.argmax())
+        pairs.append((each.ids[:start].tolist(), each.ids[start:].tolist()))
+    weighed = engine.score_tokens(pairs)
+    nats = -sum(each.total for each in weighed) / sum(len(each.tokens) for each in weighed)
+    assert before.loss == pytest.approx(nats, abs=1e-4)
+    first = sum(rank == 0 for each in weighed for rank in each.ranks)
+    assert before.accuracy == pytest.approx(first / before.tokens)
+
+
+def test_it_stops_early_and_keeps_the_best(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = changed(
+        FULL,
+        epochs=60,
+        learning_rate=0.02,
+        evaluate_every=1,
+        early_stopping=EarlyStopping(patience=4),
+    )
+    tuned = tune(job(tiny_model, recipe, held_out=3), tmp_path, Silent())
+    losses = [each.loss for each in tuned.evaluations]
+    best = losses.index(min(losses))
+    assert len(losses) == best + 1 + 4
+    assert "stopped early" in tuned.stopped
+    engine = LocalEngine("tuned", tmp_path / "model")
+    pairs = []
+    for each in job(tiny_model, recipe, held_out=3).held_out.taken:
+        start = int(each.learnt.argmax())
+        pairs.append((each.ids[:start].tolist(), each.ids[start:].tolist()))
+    weighed = engine.score_tokens(pairs)
+    nats = -sum(each.total for each in weighed) / sum(len(each.tokens) for each in weighed)
+    assert nats == pytest.approx(min(losses), abs=1e-3)
+
+
+def test_the_same_call_again_reuses_what_is_there(tiny_model: Path, tmp_path: Path) -> None:
+    first = tune(job(tiny_model), tmp_path, Silent())
+    again = tune(job(tiny_model), tmp_path, Silent())
+    assert again.reused
+    assert again == first
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda one: replace(one, recipe=changed(one.recipe, seed=1)), "recipe"),
+        (lambda one: replace(one, base=replace(one.base, digest="x")), "base"),
+        (lambda one: replace(one, encoded=one.held_out, held_out=one.encoded), "rows"),
+    ],
+    ids=["recipe", "base", "rows"],
+)
+def test_a_folder_of_another_training_is_left_alone(
+    tiny_model: Path, tmp_path: Path, change: Any, named: str
+) -> None:
+    tune(job(tiny_model, held_out=2), tmp_path, Silent())
+    before = (tmp_path / "tuning.json").read_bytes()
+    with pytest.raises(InputError, match=f"a training with another {named}"):
+        tune(change(job(tiny_model, held_out=2)), tmp_path, Silent())
+    assert (tmp_path / "tuning.json").read_bytes() == before
+
+
+def test_a_folder_with_something_else_is_left_alone(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"something else \(thesis.txt\)"):
+        tune(job(tiny_model), tmp_path, Silent())
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_no_usable_row_is_the_user_s_to_mend(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no training row is usable"):
+        tune(job(tiny_model, texts=["boats " * 200]), tmp_path, Silent())
+
+
+def test_a_tokenizer_without_a_template_needs_a_format(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "bare", "llama", chat=False)
+    with pytest.raises(ModelError, match="no chat template"):
+        job(folder)
+    assert job(folder, changed(LORA, format="alpaca")).encoded.taken
+
+
+def test_rows_left_out_are_said(tiny_model: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listener(Silent):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    tuned = tune(job(tiny_model, texts=[*TEXTS, "boats " * 200]), tmp_path, Listener())
+    assert tuned.left_out == {"longer than the limit": 1}
+    assert any("1 row left out, longer than the limit" in line for line in said)
+
+
+def test_one_example_is_learnt(tiny_model: Path, tmp_path: Path) -> None:
+    tuned = tune(job(tiny_model, texts=TEXTS[:1]), tmp_path, Silent())
+    assert (tuned.rows, len(tuned.losses)) == (1, 3)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hinlap.tuning import loop
+
+    rates = iter([0.01] * 5 + [1e30] * 9)
+    monkeypatch.setattr(loop, "learning_rate", lambda *_: next(rates))
+    with pytest.raises(EngineError, match=r"at step 7[\s\S]*lower learning_rate"):
+        tune(job(tiny_model), tmp_path, Silent())
+    assert (tmp_path / "checkpoint" / "state.pt").is_file()
+    assert read_tuned(tmp_path) is None
+
+
+def test_a_loss_that_runs_away_is_stopped(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = changed(FULL, epochs=20, learning_rate=0.5)
+    with pytest.raises(EngineError, match="runs away"):
+        tune(job(tiny_model, recipe), tmp_path, Silent())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    saved = torch.save
+    times = iter(range(9))
+
+    def full_at_the_second(content: Any, target: Any) -> None:
+        if next(times) == 1:
+            raise OSError(28, "No space left on device")
+        saved(content, target)
+
+    monkeypatch.setattr(torch, "save", full_at_the_second)
+    with pytest.raises(StorageError, match="No space left"):
+        tune(job(tiny_model), tmp_path, Silent())
+    state = torch.load(tmp_path / "checkpoint" / "state.pt", weights_only=True)
+    assert len(state["course"]["losses"]) == 4
+    monkeypatch.undo()
+    resumed = tune(job(tiny_model), tmp_path, Silent())
+    assert len(resumed.losses) == 12
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from hinlap.core.progress import Silent
+from hinlap.tuning.tune import tune
+from tests.tuning import test_tune
+
+model, folder, kill_at, method = sys.argv[1:]
+
+class KilledAt(Silent):
+    steps = -1  # the first call tells how many steps were done before
+
+    def advance(self, done=1, note=""):
+        self.steps += done if note else 1 + done
+        if note and self.steps == int(kill_at):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+recipe = test_tune.LORA if method == "lora" else test_tune.FULL
+tune(test_tune.job(Path(model), recipe, held_out=2), Path(folder), KilledAt())
+"""
+
+
+@pytest.mark.parametrize("recipe", [LORA, FULL], ids=["lora", "full"])
+def test_a_killed_tuning_ends_as_an_unbroken_one(
+    tiny_model: Path, tmp_path: Path, recipe: Recipe
+) -> None:
+    killed = tmp_path / "killed"
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", CHILD, str(tiny_model), str(killed), "6", recipe.method]
+    done = subprocess.run(command, cwd=root, check=False, timeout=120, env=dict(os.environ))
+    assert done.returncode == -signal.SIGKILL
+    assert (killed / "checkpoint" / "state.pt").is_file()
+    steps: list[int] = []
+
+    class Counting(Silent):
+        def advance(self, done: int = 1, note: str = "") -> None:
+            steps.append(done)
+
+    unbroken = tune(job(tiny_model, recipe, held_out=2), tmp_path / "unbroken", Silent())
+    resumed = tune(job(tiny_model, recipe, held_out=2), killed, Counting())
+    assert steps == [4] + [1] * 5  # the checkpoint of step 4, then steps 5 to 9
+    assert_near(resumed, unbroken, 1e-6)
+    assert resumed.evaluations == unbroken.evaluations
+    assert not (killed / "checkpoint").exists()
+    lines = [json.loads(line) for line in (killed / METRICS).read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 10))
+
+
+def test_a_resume_with_changed_data_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    tune(job(tiny_model), tmp_path / "whole", Silent())
+    (tmp_path / "half").mkdir()
+    shutil.copy(tmp_path / "whole" / "run.json", tmp_path / "half")
+    with pytest.raises(InputError, match="another rows"):
+        tune(job(tiny_model, texts=TEXTS[1:]), tmp_path / "half", Silent())
+
+
+def test_a_tuned_adapter_answers_as_taught(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = changed(
+        LORA, epochs=12, learning_rate=0.05,
+        lora=LoraFields(rank=4, alpha=8, target="all-linear"),
+    )  # fmt: skip
+    tuned = tune(job(tiny_model, recipe), tmp_path, Silent())
+    taught = LocalEngine("taught", tiny_model, tuned.adapter)
+    prompts = [Prompt((Message("user", f"First word of: {text}"),)) for text in TEXTS]
+    found = dict(taught.generate(prompts, Sampling(max_tokens=8)))
+    assert sum(found[i].text == text.split()[0] for i, text in enumerate(TEXTS)) > 0
+
+
+def test_a_fully_tuned_model_with_new_tokens_ends_its_answers(
+    tmp_path: Path,
+) -> None:
+    from hinlap.engines.prompt_formats import FORMATS
+
+    folder = make_tiny_model(tmp_path / "neox", "gpt_neox", chat=False)
+    recipe = Recipe(
+        name="dolly",
+        method="full",
+        format="dolly",
+        special_tokens=FORMATS["dolly"].special_tokens,
+        epochs=30,
+        learning_rate=0.003,
+        held_out_rows=0,
+    )
+    tuned = tune(job(folder, recipe), tmp_path / "tuned", Silent())
+    assert tuned.model
+    engine = LocalEngine("dolly", tuned.model)
+    prompts = [Prompt((Message("user", f"First word of: {text}"),)) for text in TEXTS]
+    assert engine.render(prompts[0]).endswith("### Response:\n")
+    found = dict(engine.generate(prompts, Sampling(max_tokens=8)))
+    right = [i for i, text in enumerate(TEXTS) if found[i].text == text.split()[0]]
+    assert right
+    assert all(found[i].finish.value == "stop" for i in right)
+
+
+def test_a_model_from_scratch_learns_its_texts(tmp_path: Path) -> None:
+    from hinlap.tuning.bases import fresh_tokenizer
+    from hinlap.tuning.lessons import encode_texts
+    from hinlap.tuning.recipe import FreshFields
+
+    for architecture in ("llama", "gpt_neox"):
+        fresh = FreshFields(
+            architecture=architecture,
+            vocabulary=320,
+            layers=2,
+            width=32,
+            heads=4,
+            inner=64,
+            window=64,
+        )
+        recipe = Recipe(
+            name="fresh", method="scratch", format="text", fresh=fresh, epochs=20,
+            learning_rate=0.003, held_out_rows=0, max_length=64,
+        )  # fmt: skip
+        tokenizer = fresh_tokenizer(TEXTS, fresh)
+        encoded = encode_texts(TEXTS, tokenizer, 64)
+        held_out = encode_texts(TEXTS[:2], tokenizer, 64)
+        one = Job(recipe, None, tokenizer, encoded, held_out)
+        tuned = tune(one, tmp_path / architecture, Silent())
+        assert tuned.evaluations[0].loss == pytest.approx(math.log(len(tokenizer)), abs=0.3)
+        assert tuned.losses[-1] < tuned.losses[0] - 1
+        assert tuned.model
+        engine = LocalEngine("fresh", tuned.model)
+        [weighed] = engine.score_texts([("", TEXTS[0])])
+        assert -weighed.total / len(weighed.tokens) < math.log(len(tokenizer))
