@@ -46,6 +46,12 @@ if TYPE_CHECKING:
 @click.option("--limit", type=int, help="The first so many items only.")
 @click.option("--shots", type=int, help="Solved examples before each item.")
 @click.option("--chat", is_flag=True, help="Ask by the model's chat template.")
+@click.option(
+    "--prompt-format",
+    default="",
+    metavar="NAME",
+    help="Chat by this format, alpaca or dolly, over any template of the model (with --chat).",
+)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32")
 @click.option(
     "--rater",
@@ -85,6 +91,7 @@ def bench(
     limit: int | None,
     shots: int | None,
     chat: bool,
+    prompt_format: str,
     dtype: str,
     rater: str,
     number: int | None,
@@ -104,7 +111,11 @@ def bench(
     from hinlap.workflows.bench import BenchOptions, find_benchmark
     from hinlap.workflows.metric_file import check_folder
 
-    options = BenchOptions(data, limit, shots, chat, dtype, seed, rater)
+    if prompt_format and not chat:
+        raise UserError(
+            "plain text takes no prompt format", where="--prompt-format", hint="add --chat"
+        )
+    options = BenchOptions(data, limit, shots, chat, dtype, seed, rater, prompt_format)
     if names[0] == "list":
         _list()
         return
@@ -201,7 +212,15 @@ def _run_models(
     try:
         with TerminalProgress() as progress:
             makers: list[MakeAsked] = [
-                ask_model(model, options.dtype, options.seed, store, progress) for model in models
+                ask_model(
+                    model,
+                    options.dtype,
+                    options.seed,
+                    store,
+                    progress,
+                    prompt_format=options.prompt_format,
+                )
+                for model in models
             ]
         _run_all(benchmarks, makers, options, store, json_file)
         _write_page(store, page)

@@ -31,7 +31,8 @@ WORKING_MEMORY_BYTES = 1.0e9  # interpreter, torch, caches of keys and values
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """parameters: count. context: tokens. kind: base or instruct."""
+    """parameters: count. context: tokens. kind: base or instruct. prompt_format: a name in
+    `prompt_formats.FORMATS` where it was tuned by one and brings no chat template."""
 
     name: str
     hub_id: str
@@ -39,6 +40,7 @@ class CatalogueEntry:
     kind: str
     context: int
     licence: str
+    prompt_format: str = ""
 
     @property
     def memory_bytes(self) -> float:
@@ -99,8 +101,17 @@ CATALOGUE: dict[str, CatalogueEntry] = {
         ),
         CatalogueEntry("pythia-160m", "EleutherAI/pythia-160m", 162e6, "base", 2048, "Apache-2.0"),
         CatalogueEntry("pythia-2.8b", "EleutherAI/pythia-2.8b", 2.78e9, "base", 2048, "Apache-2.0"),
+        CatalogueEntry("pythia-6.9b", "EleutherAI/pythia-6.9b", 6.86e9, "base", 2048, "Apache-2.0"),
         CatalogueEntry("pythia-12b", "EleutherAI/pythia-12b", 11.8e9, "base", 2048, "Apache-2.0"),
-        CatalogueEntry("dolly-v2-3b", "databricks/dolly-v2-3b", 2.78e9, "instruct", 2048, "MIT"),
+        CatalogueEntry(
+            "dolly-v2-3b", "databricks/dolly-v2-3b", 2.78e9, "instruct", 2048, "MIT", "dolly"
+        ),
+        CatalogueEntry(
+            "dolly-v2-7b", "databricks/dolly-v2-7b", 6.86e9, "instruct", 2048, "MIT", "dolly"
+        ),
+        CatalogueEntry(
+            "dolly-v2-12b", "databricks/dolly-v2-12b", 11.8e9, "instruct", 2048, "MIT", "dolly"
+        ),
         CatalogueEntry(
             "mistral-7b-instruct",
             "mistralai/Mistral-7B-Instruct-v0.3",
@@ -157,6 +168,26 @@ def model_folder(model: str, progress: Progress) -> Path:
     if entry is not None and not fits(entry):
         raise _too_large(entry.name, entry.memory_bytes)
     return _from_hub(entry.hub_id if entry else model, progress)
+
+
+def known_prompt_format(model: str, *folders: Path) -> str:
+    """The prompt format that a model of the catalogue (by name or hub id) was tuned by, where none
+    of its ``folders`` brings a chat template; else ""."""
+    named = CATALOGUE.get(model)
+    entry = named or next((each for each in CATALOGUE.values() if each.hub_id == model), None)
+    if entry is None or not entry.prompt_format:
+        return ""
+    return "" if any(map(_has_chat_template, folders)) else entry.prompt_format
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # whoever opens the tokenizer tells
+        return False
+    return isinstance(settings, dict) and bool(settings.get("chat_template"))
 
 
 def is_address(model: str) -> bool:

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,15 @@ from hinlap.core.messages import (
 )
 from hinlap.core.progress import Progress, Silent
 from hinlap.engines.catalogue import weights_digest
+from hinlap.engines.prompt_formats import (
+    PromptFormat,
+    encode_answer,
+    end_token,
+    find_format,
+    format_of,
+    use_format,
+)
+from hinlap.engines.prompt_record import check_prompt_record
 from hinlap.engines.rendering import render_plain
 
 if TYPE_CHECKING:
@@ -38,11 +47,14 @@ _PAIRS_AT_ONCE = 1000
 class LocalEngine:
     """A causal language model from a folder, optionally with a PEFT adapter beside it.
 
-    Loads on first use: naming it, its digest and cached answers cost no torch import.
+    Loads on first use: naming it, its digest and cached answers cost no torch import. An adapter
+    folder with a tokenizer of its own is asked by that; prompts must be made as in tuning, where
+    a folder says how (`check_prompt_record`).
     base:  the same model without adapter; its weights are used, the adapter is not merged.
     dtype: "float32", for evaluation, or "bfloat16", whose log-probabilities deviate
            (docs/lab-notes.md) and whose answers may depend on their company.
     progress: is told when the architecture takes the plain path.
+    prompt_format: a name in `FORMATS` that prompts take over any chat template; "" for its own.
     """
 
     def __init__(
@@ -54,6 +66,7 @@ class LocalEngine:
         base: LocalEngine | None = None,
         dtype: str = "float32",
         progress: Progress | None = None,
+        prompt_format: str = "",
     ) -> None:
         self._name = name
         self._folder = folder
@@ -61,6 +74,7 @@ class LocalEngine:
         self._base = base
         self._dtype = dtype
         self._progress = progress or Silent()
+        self._format = find_format(prompt_format) if prompt_format else None
 
     @property
     def name(self) -> str:
@@ -81,6 +95,8 @@ class LocalEngine:
             parts.append(weights_digest(self._adapter_folder))
         if self._dtype != "float32":
             parts.append(self._dtype)
+        if self._format is not None:
+            parts.append(json.dumps(asdict(self._format)))
         return hashlib.sha256("+".join(parts).encode()).hexdigest()
 
     @functools.cached_property
@@ -92,6 +108,12 @@ class LocalEngine:
                 if isinstance(place.get(field), int):
                     return int(place[field])
         return 2048
+
+    @property
+    def prompt_format(self) -> str:
+        """The known prompt format that it is asked by; "" for any other chat template, or none."""
+        known = format_of(self._tokenizer)
+        return known.name if known else ""
 
     @property
     def has_chat_template(self) -> bool:
@@ -135,9 +157,8 @@ class LocalEngine:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
     def encode_answer(self, answer: str) -> list[int]:
-        """Token ids of a whole answer as training needs it: the text, then the ending token."""
-        ids = list(self._tokenizer(answer, add_special_tokens=False)["input_ids"])
-        return [*ids, self._tokenizer.eos_token_id]
+        """Token ids of a whole answer as training needs it: the text, then what ends it."""
+        return encode_answer(self._tokenizer, answer)
 
     def fresh_model(self) -> Any:
         """Weights of its own for a caller that changes them (tuning)."""
@@ -178,17 +199,21 @@ class LocalEngine:
         from hinlap.engines.plain import generate_plainly
 
         weights, adapter = self._adapted
-        eos = _eos_ids(weights.model, self._tokenizer)
+        known = format_of(self._tokenizer)
+        end = end_token(self._tokenizer, known)
+        eos = _eos_ids(weights.model, self._tokenizer, end)
         ending = Ending(self._tokenizer, eos)
+        stop = known.end if known is not None and end is None else ""
+        samplings = [_stopping(*requests[index], stop) for index in fitting]
         asked = [
             Request(
                 tuple(encoded[index]),
-                requests[index][1],
-                requests[index][1].max_tokens,
+                sampling,
+                sampling.max_tokens,
                 adapter,
-                self._constraint(requests[index][1], eos),
+                self._constraint(sampling, eos),
             )
-            for index in fitting
+            for index, sampling in zip(fitting, samplings, strict=True)
         ]
         if weights.shared:
             done = Batch(weights, asked, ending).run()
@@ -196,7 +221,8 @@ class LocalEngine:
             done = generate_plainly(weights, asked, ending)
         for place, answer in done:
             index = fitting[place]
-            yield index, self._completion(answer, len(encoded[index]), requests[index][1])
+            whole = self._completion(answer, len(encoded[index]), samplings[place])
+            yield index, _without_end(whole, requests[index][0], known)
 
     def score(self, pairs: Sequence[Continuation]) -> list[TokenLogprobs]:
         """Whatever pairs share (a preamble, a question before its choices) is computed once."""
@@ -337,12 +363,20 @@ class LocalEngine:
             from transformers import AutoTokenizer
         except ImportError as error:
             raise MissingExtraError("transformers", "local") from error
+        adapter, folder = self._adapter_folder, self._folder
+        if adapter is not None and (adapter / "tokenizer.json").is_file():
+            folder = adapter
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self._folder, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise ModelError(f"its tokenizer cannot be read: {error}", where=self._name) from error
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if self._format is not None:
+            use_format(tokenizer, self._format)
+        check_prompt_record(folder, tokenizer)
+        if adapter is not None and adapter != folder:
+            check_prompt_record(adapter, tokenizer)
         return tokenizer
 
     @functools.cached_property
@@ -385,12 +419,27 @@ def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
-def _eos_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends an answer, by the model's generation settings and its tokenizer."""
+def _eos_ids(model: Any, tokenizer: Any, end: int | None) -> list[int]:
+    """Every token that ends an answer, by the model's generation settings, its tokenizer and its
+    prompt format."""
     declared = model.generation_config.eos_token_id
     ids = set(declared) if isinstance(declared, list) else {declared}
-    ids.add(tokenizer.eos_token_id)
+    ids |= {tokenizer.eos_token_id, end}
     return sorted(token for token in ids if token is not None)
+
+
+def _stopping(prompt: Prompt, sampling: Sampling, stop: str) -> Sampling:
+    """As asked, and stopped by the format's end where that is no token."""
+    if prompt.raw or not stop:
+        return sampling
+    return replace(sampling, stop=(*sampling.stop, stop))
+
+
+def _without_end(answer: Completion, prompt: Prompt, known: PromptFormat | None) -> Completion:
+    """Without the white space that the format puts between an answer and its end."""
+    if known is None or not known.before_end or prompt.raw or answer.finish is not Finish.STOP:
+        return answer
+    return replace(answer, text=answer.text.removesuffix(known.before_end))
 
 
 def _failed(tokens: int, why: str) -> Completion:

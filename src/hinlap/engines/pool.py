@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hinlap.core.errors import ModelError
 from hinlap.core.progress import Progress
-from hinlap.engines.catalogue import is_address, model_folder
+from hinlap.engines.catalogue import is_address, known_prompt_format, model_folder
 from hinlap.engines.local import LocalEngine
+from hinlap.engines.prompt_formats import find_format
 from hinlap.engines.service_scoring import ServiceScorer, scorer_at
 
 
@@ -21,22 +23,50 @@ class EnginePool:
         """Raises ModelError when the model cannot be had (see `model_folder`)."""
         key = (model, adapter)
         if key not in self._engines:
-            folder = model_folder(model, self._progress)
             if adapter is None:
-                self._engines[key] = LocalEngine(model, folder, progress=self._progress)
+                self._engines[key] = open_local(model, self._progress)
             else:
-                name = f"{model}+{adapter.parent.name}"
+                folder = model_folder(model, self._progress)
                 self._engines[key] = LocalEngine(
-                    name, folder, adapter, base=self.local(model), progress=self._progress
+                    f"{model}+{adapter.parent.name}",
+                    folder,
+                    adapter,
+                    base=self.local(model),
+                    progress=self._progress,
+                    prompt_format=known_prompt_format(model, folder, adapter),
                 )
         return self._engines[key]
 
 
+def open_local(
+    model: str, progress: Progress, *, dtype: str = "float32", prompt_format: str = ""
+) -> LocalEngine:
+    """Local weights by name. prompt_format: "" for the model's own, or the one it was tuned by.
+    Raises ModelError for a format that is none, and as `model_folder`."""
+    if prompt_format:
+        find_format(prompt_format)  # before anything is fetched
+    folder = model_folder(model, progress)
+    return LocalEngine(
+        model,
+        folder,
+        dtype=dtype,
+        progress=progress,
+        prompt_format=prompt_format or known_prompt_format(model, folder),
+    )
+
+
 def open_scorer(
-    model: str, progress: Progress, *, dtype: str = "float32"
+    model: str, progress: Progress, *, dtype: str = "float32", prompt_format: str = ""
 ) -> LocalEngine | ServiceScorer:
     """Who weighs texts by ``model``: a server for `http://host:8000/v1#model-name`, else local
-    weights. Raises ModelError for an address without a model's name, and as `model_folder`."""
+    weights. Raises ModelError for an address without a model's name or with a prompt format, and
+    as `open_local`."""
     if is_address(model):
+        if prompt_format:
+            raise ModelError(
+                "a server has its own prompt format",
+                where="--prompt-format",
+                hint="leave it out, or name local weights",
+            )
         return scorer_at(model)
-    return LocalEngine(model, model_folder(model, progress), dtype=dtype, progress=progress)
+    return open_local(model, progress, dtype=dtype, prompt_format=prompt_format)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -132,8 +132,8 @@ def read_recipe(name: str, *, small: bool = False, changes: dict[str, Any] | Non
 
     small:   with what its ``small:`` block says otherwise.
     changes: fields by dotted name (``lora.rank``) that the caller wants otherwise.
-    Raises InputError for a name that is none, AppError (file, line, field) for a wrong file, and
-    for a change that does not fit.
+    Raises InputError for a name that is none, AppError (file, line, field) for a wrong file (its
+    ``small:`` too, wanted or not), and for a change that does not fit.
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
@@ -154,20 +154,31 @@ def read_recipe(name: str, *, small: bool = False, changes: dict[str, Any] | Non
     smaller = fields.pop("small", None)
     if smaller is not None and not isinstance(smaller, dict):
         raise AppError("expected fields (name: value)", where=document.where(("small",)))
-    if small:
-        if smaller is None:
-            raise AppError(
-                f"the recipe {fields.get('name', name)!r} has no small form",
-                where=str(path),
-                hint="add a block `small:` with the fields that are to differ",
-            )
+    if small and smaller is None:
+        raise AppError(
+            f"the recipe {fields.get('name', name)!r} has no small form",
+            where=str(path),
+            hint="add a block `small:` with the fields that are to differ",
+        )
+    if smaller is not None:
+        _checked(document, fields, smaller, {})
+    return _checked(document, fields, smaller if small else None, changes or {})
+
+
+def _checked(
+    document: LinedYaml,
+    fields: dict[str, Any],
+    smaller: dict[str, Any] | None,
+    changes: dict[str, Any],
+) -> Recipe:
+    if smaller is not None:
         fields = _over(fields, smaller)
-    for dotted, value in (changes or {}).items():
+    for dotted, value in changes.items():
         fields = _over(fields, _nested(dotted, value))
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        raise _explained(error, document, smaller if small else None, changes or {}) from None
+        raise _explained(error, document, smaller, changes) from None
 
 
 def _over(fields: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
@@ -200,10 +211,15 @@ def _explained(
         holder: Any = Recipe
         for part in place[:-1]:
             holder = holder.model_fields[part].annotation
+            holder = (get_args(holder) or (holder,))[0]  # of X | None
         names = getattr(holder, "model_fields", {})
         near = difflib.get_close_matches(str(place[-1]), list(names), 1)
         what = f"there is no field {place[-1]!r}"
         hint = f"{near[0]}? " + hint if near else hint
+    elif problem["type"] == "missing":
+        what = f"the field {place[-1]!r} is missing"
+    elif problem["type"] == "model_type":
+        what = "expected fields (name: value)"
     elif problem["type"] != "value_error":
         what = f"{what[0].lower()}{what[1:]}, not {problem['input']!r}"
     if dotted in changes:

@@ -43,8 +43,9 @@ class BenchOptions:
     """data: a folder of original files, or the benchmark's one; None: they are fetched.
 
     limit: first items only. shots: None: the published preamble, or none. chat: the model's chat
-    template. seed: of intervals, drawn answers and the choice of shots. rater: the classifier of
-    answers, as `open_classifier` names them.
+    template. prompt_format: the one to chat by (`prompt_formats.FORMATS`); "" for the model's own.
+    seed: of intervals, drawn answers and the choice of shots. rater: the classifier of answers, as
+    `open_classifier` names them.
     """
 
     data: Path | None = None
@@ -54,6 +55,7 @@ class BenchOptions:
     dtype: str = "float32"
     seed: int = 0
     rater: str = "offline"
+    prompt_format: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,8 @@ def run_bench(
         "seed": options.seed,
         "rater": rater.name if rater else None,
     }
+    if options.prompt_format:
+        settings["prompt_format"] = options.prompt_format
     if len(items) < FEW_ITEMS and not benchmark.running:
         notes.append(f"{counted(len(items), 'item')}: too few to say much")
     pinned = benchmark.files[0]

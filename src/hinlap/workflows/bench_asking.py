@@ -262,9 +262,18 @@ class RouteAsking:
         )
 
 
-def ask_model(model: str, dtype: str, seed: int, store: Store, progress: Progress) -> ModelAsking:
+def ask_model(
+    model: str,
+    dtype: str,
+    seed: int,
+    store: Store,
+    progress: Progress,
+    *,
+    prompt_format: str = "",
+) -> ModelAsking:
     """Raises ModelError when the model cannot be had."""
-    return ModelAsking(open_scorer(model, progress, dtype=dtype), store, seed)
+    engine = open_scorer(model, progress, dtype=dtype, prompt_format=prompt_format)
+    return ModelAsking(engine, store, seed)
 
 
 @contextlib.contextmanager

@@ -106,6 +106,7 @@ def _named(records: Sequence[BenchRecord]) -> list[_Run]:
 def _said(settings: dict[str, Any]) -> str:
     said = [counted(settings["shots"], "shot") if settings["shots"] else "no shots"]
     said += ["chat template"] if settings["chat"] else []
+    said += [f"prompt format {settings['prompt_format']}"] if "prompt_format" in settings else []
     said += [f"first {settings['limit']:,}"] if settings["limit"] else []
     said += [settings["dtype"]]
     said += [f"seed {settings['seed']}"] if settings["seed"] else []

@@ -8,8 +8,7 @@ from hinlap.benchmarks.benchmark import Benchmark
 from hinlap.core.errors import UserError
 from hinlap.core.messages import Prompt
 from hinlap.core.progress import Progress
-from hinlap.engines.catalogue import model_folder
-from hinlap.engines.local import LocalEngine
+from hinlap.engines.pool import open_local
 from hinlap.engines.rendering import render_plain
 from hinlap.workflows.bench import BenchOptions, read_benchmark
 
@@ -34,7 +33,7 @@ def shown_item(
         raise UserError(f"there is no item {number}", where="--item", hint=f"0 to {len(items) - 1}")
     if how.chat and model is None:
         raise UserError("whose chat template?", where="--model", hint="name the model")
-    engine = LocalEngine(model, model_folder(model, progress)) if model else None
+    engine = open_local(model, progress, prompt_format=options.prompt_format) if model else None
 
     def rendered(prompt: Prompt) -> str:
         return engine.render(prompt) if engine else render_plain(prompt)
@@ -46,4 +45,7 @@ def shown_item(
     for text in item.texts:
         pair = how.weighing(text.question, text.text)
         parts.append((text.label, rendered(pair.context), pair.text))
-    return ShownItem(f"item {item.id}{f' · {item.group}' if item.group else ''}", tuple(parts))
+    title = f"item {item.id}{f' · {item.group}' if item.group else ''}"
+    if how.chat and engine is not None and engine.prompt_format:
+        title += f" · prompt format {engine.prompt_format}"
+    return ShownItem(title, tuple(parts))
