@@ -215,6 +215,15 @@ def test_a_perplexity_is_of_all_tokens_not_a_mean_of_items(tmp_path: Path) -> No
     assert value == pytest.approx(math.exp((2.0 * 106 + 9) / 108))
 
 
+def test_an_item_too_large_for_a_perplexity_of_its_own_still_counts(tmp_path: Path) -> None:
+    rows = [Foreseen(-2000.0, 2, 0, 2, 2), *[Foreseen(-2.0 * n, n, 0, n, n) for n in range(1, 80)]]
+    perplexity = {s.name: s for s in foresight(rows, "")}["perplexity"]
+    assert perplexity.items[0] is None
+    own = Measured(perplexity, tuple(map(str, range(80))))
+    found = full_report(tmp_path, systems={TUNED: {"perplexity": own}}).findings
+    assert found.figures[0].interval.value == perplexity.value
+
+
 def test_without_a_base_beside_it_nothing_is_claimed(tmp_path: Path) -> None:
     alone = full_report(tmp_path, systems={TUNED: {"rougeL": measured(around(0.3))}})
     assert alone.findings.standing == "unknown"

@@ -62,7 +62,7 @@ class LearningCurve:
         """The fit's figure for so many examples; None without a fit."""
         if self.a is None or self.b is None or self.c is None:
             return None
-        return self.a - self.b * examples**-self.c
+        return self.a - self.b * math.pow(examples, -self.c)
 
 
 def learning_curve(
@@ -106,8 +106,7 @@ def learning_curve(
     if len(drawn) < 2:
         return _nothing(sizes, means, n, threshold, higher_is_better)
     figures = tuple(
-        Interval(float(m), *map(float, np.percentile(column, [2.5, 97.5])), n)
-        for m, column in zip(means, drawn.T, strict=True)
+        _interval(np.array([m]), column, n, 0.0) for m, column in zip(means, drawn.T, strict=True)
     )
     x = np.asarray(sizes, dtype=np.float64) / sizes[-1]  # of the largest: powers stay moderate
     a, b, c, residue = _fit(x, means[None])

@@ -246,7 +246,8 @@ def _figures(card: TuningCard) -> list[str]:
         lines += _table(found.figures, [*report.systems])
     if tuned.evaluations:
         first, last = tuned.evaluations[0], tuned.evaluations[-1]
-        rows = [("before", first), ("after", last)] if first.step == 0 else [("after", last)]
+        rows = [("before", first)] if first.step == 0 else []
+        rows += [("after", last)] if last.step > 0 else []
         lines += ["", "On rows held out from training, by learnt token:", ""]
         lines += ["| | loss | perplexity | accuracy | tokens |", "|---|---|---|---|---|"]
         lines += [

@@ -154,15 +154,18 @@ def _on_common_items(measured: Sequence[Measured]) -> list[Scores]:
     if len({each.scores.signature for each in measured}) > 1:
         ways = " and ".join(dict.fromkeys(each.scores.signature for each in measured))
         raise ValueError(f"measured in different ways: {ways}")
-    places = [
-        {i: k for k, (i, x) in enumerate(zip(m.ids, m.scores.items, strict=True)) if x is not None}
-        for m in measured
-    ]
+    places = [{each.ids[k]: k for k in _defined(each.scores)} for each in measured]
     common = [i for i in measured[0].ids if all(i in place for place in places)]
     return [
         each.scores.subset([place[i] for i in common])
         for each, place in zip(measured, places, strict=True)
     ]
+
+
+def _defined(scores: Scores) -> list[int]:
+    """Places of the items that move the figure. One without a value of its own may: a perplexity
+    too large for a number still has its tokens."""
+    return [k for k, x in enumerate(scores.items) if x is not None or bool(scores.stats[k].any())]
 
 
 def _find(report: TuningReport) -> Findings:
@@ -198,7 +201,7 @@ def _figures(systems: Mapping[str, Mapping[str, Measured]], seed: int) -> list[S
             if metric not in of:
                 continue
             scores = of[metric].scores
-            kept = scores.subset([i for i, x in enumerate(scores.items) if x is not None])
+            kept = scores.subset(_defined(scores))
             interval = bootstrap_interval(kept.stats, kept.reduce, seed=seed, share=kept.share)
             found.append(
                 SystemFigure(
