@@ -107,8 +107,8 @@ def ended(engine: LocalEngine, text: str, stop: str) -> int:
     """After how many of a text's tokens a stop string ends it; -1 if never."""
     from hinlap.engines.decoding import End, Ending
 
-    ids = engine._tokenizer(text, add_special_tokens=False)["input_ids"]
-    ending = Ending(engine._tokenizer, [2])
+    ids = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
+    ending = Ending(engine.tokenizer, [2])
     for n in range(1, len(ids) + 1):
         if ending.reached(ids[:n], 10_000, (stop,), False) is End.STOP:
             return n
@@ -120,7 +120,7 @@ def test_a_stop_string_ends_an_answer_at_the_token_that_completes_it(
     engine: LocalEngine, stop: str
 ) -> None:
     text = "One boat and then two boats: น้ำใจ\n\nQ: no more"
-    tokenizer = engine._tokenizer
+    tokenizer = engine.tokenizer
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     first = next(n for n in range(1, len(ids) + 1) if stop in tokenizer.decode(ids[:n]))
     assert ended(engine, text, stop) == first
@@ -135,8 +135,8 @@ def test_a_character_cut_by_the_limit_is_left_out(engine: LocalEngine) -> None:
     from hinlap.engines.decoding import End
     from hinlap.engines.generation import Generated
 
-    ids = engine._tokenizer("ก ข", add_special_tokens=False)["input_ids"]
-    assert "\ufffd" in engine._tokenizer.decode(ids[:-1])
+    ids = engine.tokenizer("ก ข", add_special_tokens=False)["input_ids"]
+    assert "\ufffd" in engine.tokenizer.decode(ids[:-1])
 
     def completion(ended: End) -> str:
         answer = Generated(tuple(ids[:-1]), ended, len(ids) - 1, (), 0.0, 1)
@@ -148,7 +148,7 @@ def test_a_character_cut_by_the_limit_is_left_out(engine: LocalEngine) -> None:
 
 def test_an_empty_prompt_fails_alone(model_of: Callable[[str], Path]) -> None:
     engine = LocalEngine("tiny", model_of("llama"))
-    engine._tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    engine.tokenizer.chat_template = "{{ messages[0]['content'] }}"
     empty = Prompt((Message("user", ""),))
     first, failed = answers(engine, [(ASKED[0], Sampling(max_tokens=3)), (empty, Sampling())])
     assert first.finish is Finish.LENGTH

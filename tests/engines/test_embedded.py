@@ -92,7 +92,7 @@ def test_items_of_a_preamble_weigh_as_one_at_a_time(
     engine: LocalEngine, embedded_model: Path
 ) -> None:
     """The model was converted from GGUF, whose servers cannot weigh a prompt."""
-    tokenizer = engine._tokenizer
+    tokenizer = engine.tokenizer
     pairs = [
         (tokenizer(f"{PREAMBLE}Question: {question}\nAnswer:")["input_ids"], choice["input_ids"])
         for question, choices in ITEMS

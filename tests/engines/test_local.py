@@ -258,7 +258,7 @@ def test_an_answer_ends_before_a_stop_string(llama: LocalEngine) -> None:
 
 
 def test_a_stop_string_may_span_tokens(llama: LocalEngine, tiny_model: Path) -> None:
-    tokenizer = llama._tokenizer
+    tokenizer = llama.tokenizer
     whole = texts(llama, PLAIN[6:7], GREEDY)[0]
     stop = "eme"  # the answer repeats the token "me"
     assert len(tokenizer(stop, add_special_tokens=False)["input_ids"]) > 1
@@ -284,7 +284,7 @@ def test_an_answer_ends_where_the_model_ends_it(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "ends", "llama", chat=True)
     free = LocalEngine("free", folder)
     whole = answers(free, PLAIN[5:6], GREEDY)[0]
-    fourth = free._tokenizer(whole.text, add_special_tokens=False)["input_ids"][3]
+    fourth = free.tokenizer(whole.text, add_special_tokens=False)["input_ids"][3]
     settings = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": fourth}))
     ended = answers(LocalEngine("ends", folder), PLAIN[5:6], GREEDY)[0]
@@ -342,13 +342,13 @@ def test_a_text_over_the_window_is_not_weighed(llama: LocalEngine) -> None:
 def test_thai_text_survives_the_tokens(engine: LocalEngine) -> None:
     prompt = ask(TEXTS[4])
     ids = engine.encode(engine.render(prompt))
-    assert TEXTS[4] in engine._tokenizer.decode(ids)
+    assert TEXTS[4] in engine.tokenizer.decode(ids)
 
 
 def test_a_thai_stop_string_of_many_tokens_is_found(llama: LocalEngine) -> None:
     from hinlap.engines.decoding import End, Ending
 
-    tokenizer = llama._tokenizer
+    tokenizer = llama.tokenizer
     ids = tokenizer("น้ำใจ", add_special_tokens=False)["input_ids"]
     assert len(ids) > 5
     ending = Ending(tokenizer, [tokenizer.eos_token_id])

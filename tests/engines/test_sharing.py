@@ -387,7 +387,7 @@ def test_what_cannot_share_takes_the_plain_path(
     found = dict(engine.generate(prompts, Sampling(max_tokens=NEW)))
     for index, ids in enumerate(rendered):
         expected = peer.generate(ids, NEW)
-        text = engine._tokenizer.decode(expected, skip_special_tokens=True)
+        text = engine.tokenizer.decode(expected, skip_special_tokens=True)
         assert found[index].text == text.rstrip("\ufffd")
         assert found[index].batch_size == 1
         weighed = peer.weigh(ids, expected)[0]

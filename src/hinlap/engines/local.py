@@ -112,19 +112,19 @@ class LocalEngine:
     @property
     def prompt_format(self) -> str:
         """The known prompt format that it is asked by; "" for any other chat template, or none."""
-        known = format_of(self._tokenizer)
+        known = format_of(self.tokenizer)
         return known.name if known else ""
 
     @property
     def has_chat_template(self) -> bool:
-        return bool(self._tokenizer.chat_template)
+        return bool(self.tokenizer.chat_template)
 
     def render(self, prompt: Prompt) -> str:
-        if prompt.raw or not self._tokenizer.chat_template:  # raw text needs no tokenizer
+        if prompt.raw or not self.tokenizer.chat_template:  # raw text needs no tokenizer
             return render_plain(prompt)
         messages = [asdict(message) for message in prompt.messages]
         return str(
-            self._tokenizer.apply_chat_template(
+            self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
         )
@@ -140,13 +140,13 @@ class LocalEngine:
 
     def encode(self, rendered: str) -> list[int]:
         """Token ids of rendered messages. A chat template writes its own special tokens."""
-        return self._encode_all([rendered], special=not self._tokenizer.chat_template)[0]
+        return self._encode_all([rendered], special=not self.tokenizer.chat_template)[0]
 
     def _encode_all(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         if not texts:
             return []
         # verbose off: a prompt over the window is counted and refused later, not warned about
-        encoded = self._tokenizer(list(texts), add_special_tokens=special, verbose=False)
+        encoded = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)
         return [list(ids) for ids in encoded["input_ids"]]
 
     def encode_texts(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
@@ -154,11 +154,11 @@ class LocalEngine:
         return self._encode_all(texts, special=special)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     def encode_answer(self, answer: str) -> list[int]:
         """Token ids of a whole answer as training needs it: the text, then what ends it."""
-        return encode_answer(self._tokenizer, answer)
+        return encode_answer(self.tokenizer, answer)
 
     def fresh_model(self) -> Any:
         """Weights of its own for a caller that changes them (tuning)."""
@@ -199,10 +199,10 @@ class LocalEngine:
         from hinlap.engines.plain import generate_plainly
 
         weights, adapter = self._adapted
-        known = format_of(self._tokenizer)
-        end = end_token(self._tokenizer, known)
-        eos = _eos_ids(weights.model, self._tokenizer, end)
-        ending = Ending(self._tokenizer, eos)
+        known = format_of(self.tokenizer)
+        end = end_token(self.tokenizer, known)
+        eos = _eos_ids(weights.model, self.tokenizer, end)
+        ending = Ending(self.tokenizer, eos)
         stop = known.end if known is not None and end is None else ""
         samplings = [_stopping(*requests[index], stop) for index in fitting]
         asked = [
@@ -262,7 +262,7 @@ class LocalEngine:
             # a template's or a message's last line end is not the text's to move
             kept = context.rstrip() if as_is else context.rstrip(" ")
             bare.append((kept, context[len(kept) :] + text))
-        plain = not self._tokenizer.chat_template
+        plain = not self.tokenizer.chat_template
         split: list[tuple[list[int], list[int]]] = [([], [])] * len(pairs)
         for adds in (False, True):
             places = [i for i in range(len(pairs)) if (plain or raw[i]) is adds]
@@ -280,7 +280,7 @@ class LocalEngine:
     @property
     def first_id(self) -> int:
         """What stands for the beginning where nothing was said yet."""
-        tokenizer = self._tokenizer
+        tokenizer = self.tokenizer
         found = tokenizer.bos_token_id
         found = tokenizer.eos_token_id if found is None else found
         if found is None:
@@ -321,7 +321,7 @@ class LocalEngine:
     def _completion(self, answer: Generated, prompt_tokens: int, sampling: Sampling) -> Completion:
         from hinlap.engines.decoding import End
 
-        text = self._tokenizer.decode(answer.tokens, skip_special_tokens=True)
+        text = self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
         finish = Finish.LENGTH if answer.ended is End.LENGTH else Finish.STOP
         cut = min((at for s in sampling.stop if (at := text.find(s)) >= 0), default=-1)
         if cut >= 0:
@@ -355,10 +355,11 @@ class LocalEngine:
     def _constraint_tokenizer(self, eos: tuple[int, ...]) -> Any:
         from hinlap.engines.decoding import constraint_tokenizer
 
-        return constraint_tokenizer(self._tokenizer, eos)
+        return constraint_tokenizer(self.tokenizer, eos)
 
     @functools.cached_property
-    def _tokenizer(self) -> Any:
+    def tokenizer(self) -> Any:
+        """transformers' own, with the chat template that prompts are made by."""
         try:
             from transformers import AutoTokenizer
         except ImportError as error:

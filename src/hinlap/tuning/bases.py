@@ -126,7 +126,9 @@ def model_for(recipe: Recipe, base: Base, tokenizer: Any) -> Any:
     ends = sorted(ending_ids(tokenizer))
     model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
     if recipe.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # by the name that it has from transformers 5.24 on, or before
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
         model.enable_input_require_grads()
     return _adapted(model, recipe, base) if recipe.method == "lora" else model
 

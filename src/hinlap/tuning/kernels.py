@@ -61,8 +61,10 @@ def packed_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     ours = query.device.type == "cpu" and not dropout and value.shape[-1] == query.shape[-1]
     parts = []
-    for q, k, v in zip(*(each.split(_lengths, 2) for each in (query, key, value)), strict=True):
-        wide = bool(sliding_window and q.shape[2] > sliding_window)
+    window = sliding_window or sys.maxsize
+    split = (torch.split(each, _lengths, 2) for each in (query, key, value))
+    for q, k, v in zip(*split, strict=True):
+        wide = q.shape[2] > window
         if ours and not wide:
             part = CausalAttention.apply(q[0], k[0], v[0], scale)  # type: ignore[no-untyped-call]
             parts.append(part.transpose(0, 1)[None])
@@ -71,7 +73,7 @@ def packed_attention(
         if wide:
             places = torch.arange(q.shape[2], device=q.device)
             back = places[:, None] - places
-            mask = (back >= 0) & (back < sliding_window)
+            mask = (back >= 0) & (back < window)
         parts.append(
             functional.scaled_dot_product_attention(
                 q,

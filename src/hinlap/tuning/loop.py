@@ -77,10 +77,9 @@ class Loop:
         )
         self._model, self._optimizer = accelerator.prepare(learner, optimizer)
         self._weights = [p for p in self._model.parameters() if p.requires_grad]
-        self._sharded = str(accelerator.distributed_type).rpartition(".")[2] in (
-            "DEEPSPEED",
-            "FSDP",
-        )
+        kind = str(accelerator.distributed_type).rpartition(".")[2]
+        self._deepspeed = kind == "DEEPSPEED"
+        self._sharded = kind in ("DEEPSPEED", "FSDP")
         self._resume()
 
     @property
@@ -173,7 +172,7 @@ class Loop:
             with nullcontext() if alone or self._sharded else accelerator.no_sync(self._model):
                 # a process without sequences goes along with one that does not count
                 flat = flat_of([sequences[i] for i in places or [0]], accelerator.device)
-                with accelerator.autocast():
+                with self._casting():
                     nats, _ = self._model(flat)
                 accelerator.backward(nats * (scale if places else 0.0))
             if places:
@@ -185,9 +184,19 @@ class Loop:
             total = accelerator.reduce(total, "sum")
         return float(total) / learnt, norm, sum(map(len, sequences)), learnt
 
+    def _casting(self) -> Any:
+        """Products in bfloat16 where the weights that train are float32; LoRA's frozen weights are
+        in bfloat16 themselves, and DeepSpeed keeps its own copies."""
+        whole = self.recipe.method in ("full", "scratch") and not self._deepspeed
+        return torch.autocast(
+            self._accelerator.device.type,
+            torch.bfloat16,
+            enabled=whole and self.recipe.precision == "bf16",
+        )
+
     def _clip(self) -> float:
         limit = self.recipe.clip or math.inf
-        if str(self._accelerator.distributed_type).endswith("DEEPSPEED"):
+        if self._deepspeed:
             return float(self._model.get_global_grad_norm() or 0.0)  # its engine clips
         return float(self._accelerator.clip_grad_norm_(self._weights, limit))
 
@@ -202,7 +211,7 @@ class Loop:
         with torch.no_grad():
             for places in forwards[accelerator.process_index]:
                 flat = flat_of([self._held_out[i] for i in places or [0]], accelerator.device)
-                with accelerator.autocast():
+                with self._casting():
                     nats, hits = self._model(flat)
                 if places:
                     sums += torch.stack([nats.double(), hits.double()])

@@ -87,7 +87,7 @@ def tune(
         from hinlap.tuning.loop import Loop
     except ImportError as error:
         raise MissingExtraError(error.name or "accelerate", "local") from error
-    accelerator = _accelerator(job.recipe, home, trackers, Accelerator, torch)
+    accelerator = _accelerator(home, trackers, Accelerator, torch)
     told = progress if accelerator.is_main_process else Silent()
     for why, count in job.encoded.left_out.items():
         told.say(f"tuning: {counted(count, 'row')} left out, {why}")
@@ -146,13 +146,9 @@ def _prepare_folder(job: Job, home: Path) -> Tuned | None:
     return None
 
 
-def _accelerator(recipe: Recipe, home: Path, trackers: Sequence[str], kind: Any, torch: Any) -> Any:
-    """bf16 for weights that are trained as they are: products by autocast. LoRA's frozen weights
-    are in bfloat16 themselves."""
-    casts = recipe.precision == "bf16" and recipe.method in ("full", "scratch")
+def _accelerator(home: Path, trackers: Sequence[str], kind: Any, torch: Any) -> Any:
     return kind(
         cpu=not torch.cuda.is_available(),
-        mixed_precision="bf16" if casts else "no",
         log_with=list(trackers) or None,
         project_dir=str(home / "trackers"),
     )
@@ -168,9 +164,12 @@ def _watch(accelerator: Any, trackers: Sequence[str]) -> Callable[[dict[str, Any
 
 def _publish(job: Job, home: Path, loop: Loop, course: Course, accelerator: Any) -> None:
     """The weights, beside and then in place; last the summary that says they are whole."""
+    from transformers.utils import logging as transformers_logging
+
     from hinlap.engines.prompt_record import write_prompt_record
     from hinlap.tuning.tuned import write_tuned
 
+    transformers_logging.disable_progress_bar()
     inner = accelerator.unwrap_model(loop.model).model
     lora = job.recipe.method in ("lora", "qlora")
     state = _full_state(accelerator, loop) if accelerator.num_processes > 1 else None
@@ -181,7 +180,10 @@ def _publish(job: Job, home: Path, loop: Loop, course: Course, accelerator: Any)
     work = target.with_name(f".{target.name}")
     shutil.rmtree(work, ignore_errors=True)
     try:
-        inner.save_pretrained(work, state_dict=state)
+        # PEFT would ask the hub whether the vocabulary grew, which LoRA here never does
+        inner.save_pretrained(
+            work, state_dict=state, **({"save_embedding_layers": False} if lora else {})
+        )
         (work / "README.md").unlink(missing_ok=True)  # PEFT's empty card
         job.tokenizer.save_pretrained(work)
         write_prompt_record(work, job.tokenizer, job.recipe.format)
