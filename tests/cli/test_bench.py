@@ -107,6 +107,8 @@ def assert_told(ended: Any, *words: str) -> None:
         (["crows-pairs", "hhh"], ["hhh is a card of its own"]),
         (["hhh", "--chat"], ["as its paper does", "leave --chat"]),
         (["hhh", "--shots", "2"], ["as its paper does"]),
+        (["squad", "--prompt-format", "dolly"], ["--prompt-format", "add --chat"]),
+        (["squad", "--chat", "--prompt-format", "vicuna"], ["'vicuna'", "one of: alpaca, dolly"]),
     ],
 )
 def test_a_setting_that_cannot_be_is_told(
@@ -159,6 +161,23 @@ def test_no_chat_template_under_chat_is_told(
     (bare / "chat_template.jinja").unlink()
     ended = hinlap_here("bench", "squad", "--data", "data", "--model", bare, "--chat")
     assert_told(ended, "no chat template", "leave --chat out")
+
+
+def test_a_prompt_format_is_shown_and_measured_by(
+    here: Path, hinlap_here: Run, tiny_model: Path
+) -> None:
+    bare = shutil.copytree(tiny_model, here / "bare")
+    (bare / "chat_template.jinja").unlink()
+    given = ["squad", "--data", "data", "--model", bare, "--chat", "--prompt-format", "dolly"]
+    shown = hinlap_here("bench", "show", *given)
+    assert shown.returncode == 0, shown.stderr
+    assert "prompt format dolly" in shown.stdout.splitlines()[0]
+    assert "appropriately completes the request.\n\n### Instruction:\n" in shown.stdout
+    assert "\n\n### Response:\n" in shown.stdout
+    ended = hinlap_here("bench", *given, "--limit", "1", "--json", "run.json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(Path("run.json").read_text())["run"]["prompt_format"] == "dolly"
+    assert "prompt format dolly" in Path("bench.html").read_text("utf-8")
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ _PROBE: tuple[Mapping[str, str], ...] = (
     },
 )
 _DAY = "2026-01-01"
+_NO_CLOCK = f"{{% macro strftime_now(format) %}}{_DAY}{{% endmacro %}}{{{{- '' }}}}"
+"""Before a template that says today's date, so that its probe is the same tomorrow."""
 
 
 def write_prompt_record(folder: Path, tokenizer: Any, format_name: str) -> None:
@@ -95,23 +97,22 @@ def check_prompt_record(folder: Path, tokenizer: Any) -> None:
 
 def _rendered(tokenizer: Any, probe: Sequence[Mapping[str, str]]) -> tuple[str, list[int]]:
     """The probe as a prompt: its text and token ids, as a `LocalEngine` would make them."""
-    template = tokenizer.chat_template
-    if not template:
+    if not tokenizer.chat_template:
         text = render_plain(Prompt(tuple(_joined(message) for message in probe)))
         return text, list(tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"])
+    template = str(tokenizer.get_chat_template())
     messages: list[Mapping[str, str]] = list(probe)
-    if not isinstance(template, str) or not takes_input(template):
+    if not takes_input(template):
         messages = [
             {"role": joined.role, "content": joined.content} for joined in map(_joined, probe)
         ]
     text = str(
         tokenizer.apply_chat_template(
             messages,
+            chat_template=_NO_CLOCK + template if "strftime_now" in template else template,
             tokenize=False,
             add_generation_prompt=True,
-            # some templates say today's date
-            strftime_now=lambda _: _DAY,
-            date_string=_DAY,
+            date_string=_DAY,  # as Llama 3 names it
         )
     )
     return text, list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

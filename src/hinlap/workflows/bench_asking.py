@@ -238,7 +238,9 @@ class ModelAsking:
     def __call__(self, benchmark: Benchmark, how: Prompting, progress: Progress) -> Asked:
         if how.chat and not self.chats:
             raise ModelError(
-                "there is no chat template here", where=self.engine.name, hint="leave --chat out"
+                "there is no chat template here",
+                where=self.engine.name,
+                hint="leave --chat out, or name the format it was tuned by: --prompt-format NAME",
             )
         return AskedModel(self.engine, benchmark, how, self.store, progress, self.seed)
 
