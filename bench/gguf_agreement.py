@@ -1,6 +1,6 @@
 """What llama.cpp makes of a model that write_gguf wrote: the same token ids, answers and logits?
 
-    python bench/gguf_agreement.py PYTHON_OF_LLAMA_CPP [NAME ...]
+    python bench/gguf_agreement.py PYTHON_OF_LLAMA_CPP [NAME[.DTYPE] ...]
 
 Our side is LocalEngine in float32 on the folder itself. Random models have a vocabulary of 400
 tokens, so their logits are compared at every token of the prompts, those of the embedded model not.
@@ -80,36 +80,42 @@ def agreement(
     )
     peer = ROOT / "bench/peers/llama_cpp_greedy.py"
     theirs = _answer([str(peer_python), str(peer), str(file), str(job)])
+    return {
+        "name": f"gguf_{name}_{dtype}",
+        **compared(ours, theirs),
+        "bytes": file.stat().st_size,
+        "export_seconds": round(ours["seconds"], 2),
+    }
+
+
+def compared(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """What both made of the same texts."""
     split = [a == b for a, b in zip(ours["prompts"], theirs["prompts"], strict=True)]
-    same = [a == b for a, b in zip(ours["tokens"], theirs["tokens"], strict=True)]
+    answers = list(zip(ours["tokens"], theirs["tokens"], strict=True))
+    each = zip(ours["logits"], theirs["logits"], strict=True)  # none, or one a text
     gaps = [
         abs(x - y)
-        for a, b, alike in zip(ours["logits"], theirs["logits"], split, strict=True)
+        for alike, (a, b) in zip(split, each, strict=False)
         if alike
         for row, other in zip(a, b, strict=True)
         for x, y in zip(row, other, strict=True)
     ]
-    largest = max((abs(x) for a in ours["logits"] for row in a for x in row), default=None)
     first = [
         next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-        for a, b in zip(ours["tokens"], theirs["tokens"], strict=True)
+        for a, b in answers
         if a != b
     ]
     return {
-        "name": f"gguf_{name}_{dtype}",
         "n": len(split),
         "same_ids": sum(split),
-        "same_answers": sum(same),
-        "peer_ended_earlier": sum(
-            len(b) < len(a) and a[: len(b)] == b
-            for a, b in zip(ours["tokens"], theirs["tokens"], strict=True)
-        ),
-        "answer_tokens": sum(map(len, ours["tokens"])),
+        "same_answers": sum(a == b for a, b in answers),
+        "peer_ended_earlier": sum(len(b) < len(a) and a[: len(b)] == b for a, b in answers),
+        "answer_tokens": sum(len(a) for a, _ in answers),
         "first_difference": first,
-        "largest_logit_gap": max(gaps) if gaps else None,
-        "largest_logit": largest,
-        "bytes": file.stat().st_size,
-        "export_seconds": round(ours["seconds"], 2),
+        "largest_logit_gap": max(gaps, default=None),
+        "largest_logit": max(
+            (abs(x) for a in ours["logits"] for row in a for x in row), default=None
+        ),
     }
 
 
@@ -179,7 +185,7 @@ def main(peer_python: Path, only: list[str]) -> None:
         jobs = [(name, None, "f32") for name in _TINY]
         jobs += [("smollm2-135m", embedded, dtype) for dtype in ("f32", "f16", "bf16", "q8_0")]
         for name, folder, dtype in jobs:
-            if only and name not in only:
+            if only and name not in only and f"{name}.{dtype}" not in only:
                 continue
             row = agreement(name, Path(sys.executable), peer_python, folder, dtype, Path(work))
             print(json.dumps(row), flush=True)
