@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hinlap.engines.embedded import FOLDER
 from hinlap.engines.places import cache_folder
 
 TEXTS = [
@@ -98,7 +99,7 @@ def make_tiny_model(
 @pytest.fixture(scope="session")
 def embedded_model() -> Path:
     """The embedded model's folder; the test is skipped where it was never fetched."""
-    folder = cache_folder() / "models" / "smollm2-135m-instruct"
+    folder = cache_folder() / "models" / FOLDER
     if not (folder / "config.json").is_file():
         pytest.skip(
             "the embedded model is not in the cache: hinlap models pull smollm2-135m-instruct"

