@@ -197,12 +197,10 @@ def status(field):
         if line.startswith(field):
             return int(line.split()[1]) * 1024
 
-def run(case):
+def train(case, **smaller):
     torch.manual_seed(0)
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak begins anew
-    before = status("VmRSS")
-    fields = dict(case["config"]); kind = fields.pop("model_type")
+    fields = dict(case["config"]) | smaller
+    kind = fields.pop("model_type")
     config = AutoConfig.for_model(kind, **fields)
     model = AutoModelForCausalLM.from_config(config).train()
     if case["lora"]:
@@ -223,6 +221,14 @@ def run(case):
         torch.nn.utils.clip_grad_norm_(learnt, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+def run(case):
+    # code that is read from disk when it is first called belongs to the process, not to the model
+    train(case, num_hidden_layers=1, hidden_size=48, intermediate_size=48, vocab_size=64)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak begins anew
+    before = status("VmRSS")
+    train(case)
     return status("VmHWM") - before
 
 for case in json.loads(sys.argv[1]):
@@ -240,7 +246,7 @@ SMALL = {
     "vocab_size": 4096,
     "hidden_size": 384,
     "intermediate_size": 1024,
-    "num_hidden_layers": 8,
+    "num_hidden_layers": 4,
     "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "max_position_embeddings": 1024,
@@ -250,18 +256,16 @@ SMALL_NEOX = {
     "vocab_size": 4096,
     "hidden_size": 384,
     "intermediate_size": 1536,
-    "num_hidden_layers": 8,
+    "num_hidden_layers": 4,
     "num_attention_heads": 6,
     "max_position_embeddings": 1024,
 }
 
 RUNS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "full": (SMALL, {"method": "full"}, 384),
-    "full-short": (SMALL, {"method": "full"}, 64),
     "full-checkpointing": (SMALL, {"method": "full", "gradient_checkpointing": True}, 512),
     "full-bf16": (SMALL, {"method": "full", "precision": "bf16"}, 384),
     "lora": (SMALL, {"method": "lora"}, 384),
-    "neox-full": (SMALL_NEOX, {"method": "full"}, 256),
     "neox-lora": (SMALL_NEOX, {"method": "lora"}, 256),
 }
 
@@ -299,7 +303,7 @@ def test_memory_is_what_a_real_run_took(name: str, measured: dict[str, float]) -
     config, fields, tokens = RUNS[name]
     recipe = Recipe(name=name, max_length=tokens, forward_tokens=tokens, **fields)
     memory = memory_of(shape_of(config), recipe, ONE_CPU, counted_lengths([tokens] * 2))
-    assert memory.total - memory.runtime == pytest.approx(measured[name], rel=0.25)
+    assert memory.total - memory.runtime == pytest.approx(measured[name], rel=0.15)
 
 
 @pytest.mark.parametrize("world", [1, 2, 8])
