@@ -369,7 +369,7 @@ def _weigh(app: App, variant: Variant, machine: Machine, context: RouteContext) 
             in_language=in_language,
             told=told,
             excluded=_excluded(app, machine, name)
-            or _limit_broken(app, label, quality.get(by) if by else None, counts, latency),
+            or _limit_broken(app, quality.get(by) if by else None, counts, latency),
             notes=_notes(machine),
         )
         found.append(_Measured(advised, scores[by] if by else None))
@@ -475,7 +475,7 @@ def _excluded(app: App, machine: Machine, route: str) -> str:
 
 
 def _limit_broken(
-    app: App, name: str, figure: Figure | None, counts: Mapping[str, int], latency: Latency
+    app: App, figure: Figure | None, counts: Mapping[str, int], latency: Latency
 ) -> str:
     """The limit of decide that it breaks, in words, as `hinlap compare` would."""
     if app.spec.decide is None:
@@ -484,7 +484,7 @@ def _limit_broken(
     volume = costs.requests_per_month * costs.months
     usable = counts[Status.OK] + counts[Status.TRUNCATED]
     candidate = Candidate(
-        name=name,
+        name="it",
         measured=True,
         stand_in=False,
         usable_share=usable / len(app.test),
