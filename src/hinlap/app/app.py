@@ -19,6 +19,7 @@ from hinlap.app.declaration import (
     JsonParse,
     MetricSpec,
     OneOfParse,
+    RouteSpec,
     StepSpec,
 )
 from hinlap.app.examples import make_examples, read_rows
@@ -87,6 +88,9 @@ class App:
 
     def with_test(self, test: Sequence[Example]) -> App:
         return replace(self, test=tuple(test))
+
+    def with_routes(self, routes: Mapping[str, RouteSpec]) -> App:
+        return replace(self, spec=self.spec.model_copy(update={"routes": dict(routes)}))
 
     def with_metrics(self, metrics: Sequence[MetricSpec]) -> App:
         return replace(self, spec=self.spec.model_copy(update={"metrics": list(metrics)}))

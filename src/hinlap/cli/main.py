@@ -20,8 +20,9 @@ COMMANDS = {
     "compare-runs": "Say whether one system's scores are better than another's.",
     "bench": "Measure a model by published benchmarks.",
     "data": "Import, check, split, mix, make and write training and test sets.",
+    "tune": "Tune a model by a recipe or an app's route; see what it gained.",
     "news": "Gather news articles from feeds, pages, NewsAPI or files.",
-    "models": "List the models known by name, or fetch one.",
+    "models": "List the models known by name, fetch one, or rank them for an app.",
     "schema": "Print the JSON schema of app.yaml, for editors.",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from hinlap.core.progress import Progress
     from hinlap.tuning.recipe import Recipe
+    from hinlap.workflows.tune import After, TuneOptions
+    from hinlap.workflows.tuning_report import TuningReport
 
 
 @click.command()
@@ -98,11 +101,107 @@ def tune(
     """
     from hinlap.cli.progress import TerminalProgress
     from hinlap.core.errors import UserError
+    from hinlap.data.whole_file import write_whole
     from hinlap.tuning.recipe import read_recipe
     from hinlap.workflows.metric_file import check_folder
-    from hinlap.workflows.tune import changes_of
+    from hinlap.workflows.tune import After, TuneOptions, changes_of
+    from hinlap.workflows.tuning_report import report_json, report_lines
 
     if devices and not only_plan:
         raise UserError("--devices goes with --plan", hint="hinlap tune RECIPE --plan --devices …")
     if json_file is not None:
         check_folder(json_file)
+    after = After(items, forgetting, _sizes(curve), exports)
+    with TerminalProgress() as progress:
+        if _is_app(recipe):
+            if data or model or small or settings:
+                raise UserError(
+                    "an app says itself what teaches and how",
+                    where="--data, --model, --small, --set",
+                    hint="change its route in app.yaml",
+                )
+            report = _tune_app(Path(recipe), route, after, only_plan, devices, progress)
+        else:
+            changes = changes_of(settings)
+            if model:
+                changes["model"] = model
+            read = read_recipe(recipe, small=small, changes=changes)
+            options = TuneOptions(data, out or Path("tuned") / read.name, teach_with, trackers)
+            report = _tune_recipe(read, options, after, only_plan, devices, progress)
+    if report is None:
+        return
+    for line in report_lines(report):
+        click.echo(line)
+    click.echo(f"{report.tuned.home / 'report.html'}")
+    if json_file is not None:
+        content = json.dumps(report_json(report), ensure_ascii=False, indent=1)
+        write_whole(json_file, content.encode())
+
+
+def _is_app(name: str) -> bool:
+    path = Path(name)
+    return path.name == "app.yaml" or (path / "app.yaml").is_file()
+
+
+def _sizes(curve: str | None) -> tuple[int, ...]:
+    from hinlap.core.errors import UserError
+
+    if not curve:
+        return ()
+    try:
+        sizes = tuple(sorted({int(part) for part in curve.split(",")}))
+    except ValueError:
+        sizes = ()
+    if len(sizes) < 3 or sizes[0] < 1:
+        raise UserError(
+            "expected three sizes or more (all rows are one more), as 100,200,400,800",
+            where=f"--curve {curve}",
+        )
+    return sizes
+
+
+def _tune_recipe(
+    recipe: Recipe,
+    options: TuneOptions,
+    after: After,
+    only_plan: bool,
+    devices: str | None,
+    progress: Progress,
+) -> TuningReport | None:
+    from hinlap.workflows.tune import plan_recipe, report_rows, tune_recipe
+
+    if only_plan:
+        for line in plan_recipe(recipe, options, devices, progress):
+            click.echo(line)
+        return None
+    tuned, sides = tune_recipe(recipe, options, progress)
+    if not _first():
+        return None
+    return report_rows(tuned, sides, after, progress)
+
+
+def _tune_app(
+    folder: Path,
+    route: str | None,
+    after: After,
+    only_plan: bool,
+    devices: str | None,
+    progress: Progress,
+) -> TuningReport | None:
+    from hinlap.workflows.answer import route_context
+    from hinlap.workflows.load import load
+    from hinlap.workflows.tune import plan_app, report_app, tune_app
+
+    app = load(folder)
+    with route_context(app, progress) as context:
+        if only_plan:
+            for line in plan_app(app, route, devices, context):
+                click.echo(line)
+            return None
+        name, tuned = tune_app(app, route, context)
+        return report_app(app, name, tuned, after, context) if _first() else None
+
+
+def _first() -> bool:
+    """Whether this is the process that reports, of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"

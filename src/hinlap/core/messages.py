@@ -13,8 +13,16 @@ Role = Literal["system", "user", "assistant", "text"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """input: what a user's message is about, for prompt formats with a place of its own for it."""
+
     role: Role
     content: str
+    input: str = ""
+
+    @property
+    def text(self) -> str:
+        """Content and input as one text, a blank line between them."""
+        return f"{self.content}\n\n{self.input}" if self.input else self.content
 
 
 @dataclass(frozen=True, slots=True)

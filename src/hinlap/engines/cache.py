@@ -22,6 +22,7 @@ from hinlap.core.messages import (
     EachEngine,
     Engine,
     Finish,
+    Message,
     Prompt,
     Sampling,
     Scorer,
@@ -40,7 +41,7 @@ _RATINGS_WAIT_SECONDS = 0.2
 
 def answer_key(engine: Engine, prompt: Prompt, sampling: Sampling) -> str:
     """SHA-256 that names one answer."""
-    content = [engine.digest, [asdict(m) for m in prompt.messages], asdict(sampling)]
+    content = [engine.digest, [_told(m) for m in prompt.messages], asdict(sampling)]
     return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
 
 
@@ -186,5 +187,11 @@ def rate_all(
 
 
 def _weight_key(engine: Scorer, pair: Continuation) -> str:
-    content = [engine.digest, [asdict(m) for m in pair.context.messages], pair.text]
+    content = [engine.digest, [_told(m) for m in pair.context.messages], pair.text]
     return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
+
+
+def _told(message: Message) -> dict[str, str]:
+    """A message in a key; the rare field only where it says something."""
+    fields = asdict(message)
+    return fields if message.input else {key: fields[key] for key in ("role", "content")}

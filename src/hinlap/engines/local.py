@@ -32,10 +32,11 @@ from hinlap.engines.prompt_formats import (
     end_token,
     find_format,
     format_of,
+    takes_input,
     use_format,
 )
 from hinlap.engines.prompt_record import check_prompt_record
-from hinlap.engines.rendering import render_plain
+from hinlap.engines.rendering import as_dicts, render_plain
 
 if TYPE_CHECKING:
     from hinlap.engines.generation import Generated
@@ -122,12 +123,15 @@ class LocalEngine:
     def render(self, prompt: Prompt) -> str:
         if prompt.raw or not self.tokenizer.chat_template:  # raw text needs no tokenizer
             return render_plain(prompt)
-        messages = [asdict(message) for message in prompt.messages]
+        messages = as_dicts(prompt.messages, self._takes_input)
         return str(
-            self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         )
+
+    @functools.cached_property
+    def _takes_input(self) -> bool:
+        template = self.tokenizer.chat_template
+        return isinstance(template, str) and takes_input(template)
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.encode_prompt(prompt))

@@ -11,6 +11,7 @@ message stands at the head of the instruction after it, a blank line between.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +159,7 @@ def end_token(tokenizer: Any, known: PromptFormat | None) -> int | None:
     return int(ids[0]) if len(ids) == 1 else None
 
 
+@functools.cache
 def takes_input(template: str) -> bool:
     """Whether a chat template has a place of its own for a message's ``input``. Where it has not,
     the input belongs into the content (`Row.asked`), or it would be lost."""

@@ -1,8 +1,10 @@
-"""A prompt as plain text, for models without a chat template."""
+"""A prompt as plain text, for models without a chat template; messages as templates take them."""
 
 from __future__ import annotations
 
-from hinlap.core.messages import Prompt
+from collections.abc import Sequence
+
+from hinlap.core.messages import Message, Prompt
 
 
 def render_plain(prompt: Prompt) -> str:
@@ -18,5 +20,17 @@ def render_plain(prompt: Prompt) -> str:
     for message in prompt.messages:
         if text:
             text += "\n" if message.role == "assistant" else "\n\n"
-        text += message.content
+        text += message.text
     return text + "\n"
+
+
+def as_dicts(messages: Sequence[Message], takes_input: bool) -> list[dict[str, str]]:
+    """Messages as chat templates take them; an input by itself where the template has a place for
+    it, else below the content."""
+    said = []
+    for message in messages:
+        if takes_input and message.input:
+            said.append({"role": message.role, "content": message.content, "input": message.input})
+        else:
+            said.append({"role": message.role, "content": message.text})
+    return said

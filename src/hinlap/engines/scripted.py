@@ -68,7 +68,7 @@ class ScriptedEngine:
         return [TokenLogprobs((0,), (self._weigh(pair),)) for pair in pairs]
 
     def render(self, prompt: Prompt) -> str:
-        return json.dumps([[m.role, m.content] for m in prompt.messages], ensure_ascii=False)
+        return json.dumps([[m.role, m.text] for m in prompt.messages], ensure_ascii=False)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        return estimate_tokens("".join(m.content for m in prompt.messages))
+        return estimate_tokens("".join(m.text for m in prompt.messages))

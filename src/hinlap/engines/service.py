@@ -66,14 +66,13 @@ class ServiceEngine:
 
     def count_tokens(self, prompt: Prompt) -> int:
         return sum(
-            estimate_tokens(message.content) + _MESSAGE_OVERHEAD_TOKENS
-            for message in prompt.messages
+            estimate_tokens(message.text) + _MESSAGE_OVERHEAD_TOKENS for message in prompt.messages
         )
 
     def worst_usd(self, prompt: Prompt, sampling: Sampling) -> float:
         """What one request costs at the most: no tokenizer makes more tokens than bytes."""
         most_tokens = _TEMPLATE_TOKENS + sum(
-            len(message.content.encode("utf-8", "replace")) + _MESSAGE_OVERHEAD_TOKENS
+            len(message.text.encode("utf-8", "replace")) + _MESSAGE_OVERHEAD_TOKENS
             for message in prompt.messages
         )
         return self.address.prices.cost_usd(most_tokens, sampling.max_tokens)
@@ -117,7 +116,7 @@ class ServiceEngine:
         body: dict[str, Any] = {
             "model": self.address.model,
             "messages": [
-                {"role": "user" if m.role == "text" else m.role, "content": m.content}
+                {"role": "user" if m.role == "text" else m.role, "content": m.text}
                 for m in prompt.messages
             ],
         }

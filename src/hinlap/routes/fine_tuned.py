@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hinlap.app.app import App, prompt_for
 from hinlap.app.declaration import FineTunedSpec
@@ -34,8 +35,7 @@ def build(name: str, app: App, context: RouteContext) -> Route:
         )
     base = context.pool.local(spec.model)
     job = app_job(spec, rows, base)
-    home = app.folder / ".hinlap" / "tuned" / job.digest()[:16]
-    tuned = tune(job, home, context.progress)
+    tuned = tune(job, tuned_home(app, job), context.progress)
     return Route(
         name=name,
         kind=spec.kind,
@@ -91,6 +91,11 @@ def app_job(spec: FineTunedSpec, rows: Sequence[Lesson], engine: LocalEngine) ->
         encode_lessons(rows, tokenizer, spec.max_length),
         Encoded((), {}),
     )
+
+
+def tuned_home(app: App, job: Job) -> Path:
+    """Where a route's tuned model stands: by what it is made from."""
+    return app.folder / ".hinlap" / "tuned" / job.digest()[:16]
 
 
 def lessons(app: App, examples: Sequence[Example]) -> list[Lesson]:

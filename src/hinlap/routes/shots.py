@@ -82,7 +82,7 @@ def shots_prompt(
 
 def _bytes(prompt: Prompt) -> int:
     """Upper bound of the tokens of byte-level tokenizers, with room for a chat template."""
-    return 64 + sum(len(m.content.encode()) + 16 for m in prompt.messages)
+    return 64 + sum(len(m.text.encode()) + 16 for m in prompt.messages)
 
 
 def _solved(app: App, step: StepSpec) -> tuple[list[Solved], list[str]]:

@@ -86,23 +86,31 @@ def fresh_tokenizer(texts: Sequence[str], fields: FreshFields) -> Any:
     )
 
 
+def fresh_config(fields: FreshFields, tokenizer: Any = None) -> dict[str, Any]:
+    """A fresh model's configuration, by transformers' names."""
+    ids = {}
+    if tokenizer is not None:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        ids = {name: getattr(tokenizer, name) for name in names}
+    return {
+        "model_type": fields.architecture,
+        "vocab_size": fields.vocabulary if tokenizer is None else len(tokenizer),
+        "hidden_size": fields.width,
+        "intermediate_size": fields.inner,
+        "num_hidden_layers": fields.layers,
+        "num_attention_heads": fields.heads,
+        "max_position_embeddings": fields.window,
+        "tie_word_embeddings": True,
+        **ids,
+    }
+
+
 def fresh_model(tokenizer: Any, fields: FreshFields, seed: int) -> Any:
     """A model of random weights by transformers' own initialisation, in float32."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.for_model(
-        fields.architecture,
-        vocab_size=len(tokenizer),
-        hidden_size=fields.width,
-        intermediate_size=fields.inner,
-        num_hidden_layers=fields.layers,
-        num_attention_heads=fields.heads,
-        max_position_embeddings=fields.window,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
-    )
+    content = fresh_config(fields, tokenizer)
+    config = AutoConfig.for_model(content.pop("model_type"), **content)
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hinlap.core.messages import Message, Prompt
 from hinlap.core.rows import Row
 from hinlap.engines.prompt_formats import end_token, format_of, takes_input
-from hinlap.engines.rendering import render_plain
+from hinlap.engines.rendering import as_dicts, render_plain
 
 EMPTY = "with an empty answer"
 TOO_LONG = "longer than the limit"
@@ -27,14 +27,14 @@ _AT_ONCE = 2000  # lessons encoded in one call
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A conversation whose assistant turns teach; the last message is one.
-
-    input: what the last user turn is about, for prompt formats with a place of its own for it;
-           others get it below the turn's text.
-    """
+    """A conversation whose assistant turns teach; the last message is one."""
 
     messages: tuple[Message, ...]
-    input: str = ""
+
+    @property
+    def asked(self) -> Prompt:
+        """All before the last answer."""
+        return Prompt(self.messages[:-1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,8 +76,8 @@ def lesson_of(row: Row) -> Lesson:
     said = [Message("system", row.system)] if row.system else []
     for asked, answered in row.history:
         said += [Message("user", asked), Message("assistant", answered)]
-    last = (Message("user", row.instruction), Message("assistant", row.output))
-    return Lesson((*said, *last), row.input)
+    last = (Message("user", row.instruction, row.input), Message("assistant", row.output))
+    return Lesson((*said, *last))
 
 
 def encode_lessons(lessons: Sequence[Lesson], tokenizer: Any, max_length: int) -> Encoded:
@@ -129,17 +129,17 @@ def encode_texts(texts: Iterable[str], tokenizer: Any, length: int) -> Encoded:
 
 def _turns(lesson: Lesson, tokenizer: Any) -> list[tuple[str, str]]:
     """(prompt as asked, what follows it) of each assistant turn."""
+    template = tokenizer.chat_template
+    own_place = isinstance(template, str) and takes_input(template)
     turns = []
     for index, message in enumerate(lesson.messages):
         if message.role != "assistant":
             continue
         answer = message.content.strip()
-        last = index == len(lesson.messages) - 1
-        before = _as_dicts(lesson, index, tokenizer.chat_template, last)
-        if not tokenizer.chat_template:
-            messages = [Message(m.role, d["content"]) for m, d in zip(lesson.messages[:index], before, strict=True)]
-            turns.append((render_plain(Prompt(tuple(messages))), answer))
+        if not template:
+            turns.append((render_plain(Prompt(lesson.messages[:index])), answer))
             continue
+        before = as_dicts(lesson.messages[:index], own_place)
         asked = str(
             tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=True)
         )
@@ -151,16 +151,6 @@ def _turns(lesson: Lesson, tokenizer: Any) -> list[tuple[str, str]]:
         said = whole[len(asked) :] if whole.startswith(asked) else answer
         turns.append((asked, said if answer else ""))
     return turns
-
-
-def _as_dicts(lesson: Lesson, end: int, template: str | None, last: bool) -> list[dict[str, str]]:
-    said = [{"role": m.role, "content": m.content} for m in lesson.messages[:end]]
-    if last and lesson.input and said:
-        if template and takes_input(template):
-            said[-1]["input"] = lesson.input
-        else:
-            said[-1]["content"] += f"\n\n{lesson.input}"
-    return said
 
 
 def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:

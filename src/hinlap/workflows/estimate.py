@@ -34,7 +34,7 @@ def most_usd(app: App, spec: ServiceSpec, items: Sequence[Example]) -> tuple[flo
                 continue
             try:
                 prompt = prompt_for(step, seen)
-                said = sum(estimate_tokens(m.content) + 8 for m in prompt.messages)
+                said = sum(estimate_tokens(m.text) + 8 for m in prompt.messages)
             except AppError:  # a template that looks into an output chokes on the made-up one
                 said = sum(estimate_tokens(text) for text in (step.prompt, *seen.values()))
             tokens_in += shots + said

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hinlap.app.app import App
+from hinlap.app.declaration import FineTunedSpec
 from hinlap.core.counting import counted
-from hinlap.core.errors import InputError
+from hinlap.core.errors import AppError, InputError, ModelError
+from hinlap.core.messages import Message, Prompt
 from hinlap.core.progress import Progress
 from hinlap.core.rows import BadRow, Row
 from hinlap.data.leaks import NEAR_COPY, refuse_test_set
@@ -19,12 +22,48 @@ from hinlap.data.near_duplicates import near_duplicates
 from hinlap.data.row_files import read_rows
 from hinlap.data.sources.hub_set import PREFIX
 from hinlap.engines.catalogue import model_folder, weights_digest
+from hinlap.engines.gguf_writing import write_gguf
 from hinlap.engines.places import cache_folder
+from hinlap.engines.pool import EnginePool
+from hinlap.engines.tuned_index import remember
+from hinlap.routes.fine_tuned import app_job, lessons, tuned_home
+from hinlap.routes.route import RouteContext
+from hinlap.stats.learning_curve import LearningCurve
+from hinlap.store.store import Store
+from hinlap.tuning.devices import read_devices
 from hinlap.tuning.lessons import Encoded, encode_lessons, encode_texts, lesson_of
+from hinlap.tuning.merging import merge_adapter
+from hinlap.tuning.plan import Lengths, counted_lengths, expected_lengths, plan, plan_lines
 from hinlap.tuning.recipe import Recipe
+from hinlap.tuning.shape import configuration, shape_of
 from hinlap.tuning.tune import Job, tune
 from hinlap.tuning.tuned import Taught, Tuned
-from hinlap.workflows.data_import import ImportOptions, import_rows
+from hinlap.workflows.data_import import ImportOptions, import_rows, now
+from hinlap.workflows.measuring import Measured
+from hinlap.workflows.tuning_card import TuningCard, write_tuning_card
+from hinlap.workflows.tuning_measure import (
+    GENERAL_SET,
+    AppFigures,
+    RowFigures,
+    measure_app,
+    measure_general,
+    measure_rows,
+    tuned_engine,
+)
+from hinlap.workflows.tuning_report import (
+    AFTER,
+    BEFORE,
+    TUNED,
+    TuningReport,
+    curve_of,
+    write_report,
+)
+
+ANSWERS = "answers.db"
+CURVE = "curve"
+MERGED = "merged"
+DECIDES = "perplexity"
+LEAST_SIZES = 4
 
 
 @dataclass(frozen=True)
@@ -152,6 +191,34 @@ def job_of(recipe: Recipe, sides: Sides, progress: Progress) -> Job:
     )
 
 
+def tune_app(app: App, route: str | None, context: RouteContext) -> tuple[str, Tuned]:
+    """The app's fine-tuned route, trained where the route itself looks for it; its name, too.
+    Raises AppError where there is none, or several and none is named."""
+    name, spec = _fine_tuned(app, route)
+    taught = app.train[: spec.examples]
+    job = app_job(spec, lessons(app, taught), context.pool.local(spec.model))
+    return name, tune(job, tuned_home(app, job), context.progress)
+
+
+def _fine_tuned(app: App, route: str | None) -> tuple[str, FineTunedSpec]:
+    tuned_routes = [n for n, s in app.spec.routes.items() if isinstance(s, FineTunedSpec)]
+    if route is None and len(tuned_routes) != 1:
+        raise AppError(
+            f"which route? of kind fine-tuned are: {', '.join(tuned_routes) or 'none'}",
+            where=str(app.file),
+            hint="name it with --route, or add one",
+        )
+    name = route or tuned_routes[0]
+    spec = app.spec.routes.get(name)
+    if not isinstance(spec, FineTunedSpec):
+        raise AppError(
+            f"{name!r} is no route of kind fine-tuned",
+            where=str(app.file),
+            hint=f"of that kind are: {', '.join(tuned_routes) or 'none'}",
+        )
+    return name, spec
+
+
 def _check_length(recipe: Recipe, folder: Path) -> None:
     from hinlap.engines.local import LocalEngine
 
@@ -238,3 +305,219 @@ def changes_of(settings: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             changes[name] = value
     return changes
+
+
+@dataclass(frozen=True)
+class After:
+    """What to make once a model is tuned.
+
+    items:      rows or test items answered for the report; 0: no report.
+    forgetting: instructions answered before and after; 0: none.
+    curve:      sizes to tune on besides, for the learning curve; empty: none.
+    exports:    merged, gguf, gguf-f32, gguf-q8_0.
+    """
+
+    items: int = 40
+    forgetting: int = 40
+    curve: tuple[int, ...] = ()
+    exports: tuple[str, ...] = ()
+
+
+def report_rows(tuned: Tuned, sides: Sides, after: After, progress: Progress) -> TuningReport:
+    """The tuned model beside its base on the held-out rows; page, card, exports."""
+    pool = EnginePool(progress)
+    store = Store(tuned.home / ANSWERS)
+    try:
+        found = RowFigures({}, ())
+        if sides.held_out and tuned.recipe.format != "text" and after.items:
+            found = measure_rows(
+                tuned, sides.held_out, sides.train, after.items, pool, store, progress
+            )
+        points: dict[int, Measured] = {}
+        for size in after.curve:
+            recipe = tuned.recipe.model_copy(update={"rows": size})
+            smaller = replace(sides, train=sides.train[:size])
+            progress.say(f"the learning curve: {counted(size, 'row')}")
+            one = tune(job_of(recipe, smaller, progress), tuned.home / CURVE / str(size), progress)
+            own = EnginePool(progress)
+            figures = measure_rows(one, sides.held_out, (), 0, own, store, progress)
+            points[size] = figures.systems[TUNED][DECIDES]
+        if points:
+            points[len(sides.train)] = found.systems[TUNED][DECIDES]
+        forgetting = _forgetting(tuned, after.forgetting, pool, store, progress)
+    finally:
+        store.close()
+    report = TuningReport(
+        title=f"{tuned.recipe.name}: {tuned.base or 'a model from scratch'}",
+        tuned=tuned,
+        systems=found.systems,
+        decide_by=DECIDES if found.systems else "",
+        items=f"{counted(len(sides.held_out), 'held-out row')}, the same for every system",
+        forgetting=forgetting,
+        general_set=GENERAL_SET if forgetting else "",
+        curve=_curve(points, DECIDES),
+        curve_metric=DECIDES if len(points) >= LEAST_SIZES else "",
+        examples=found.examples,
+        notes=_notes(tuned),
+        made_at=now(),
+    )
+    _write(tuned, report, after, pool, progress)
+    return report
+
+
+def report_app(
+    app: App, route: str, tuned: Tuned, after: After, context: RouteContext
+) -> TuningReport:
+    """The app's tuned route beside its base by the app's metrics on its test items."""
+    pool, progress = context.pool, context.progress
+    found = AppFigures({}, (), {})
+    if app.test and after.items:
+        found = measure_app(app, route, after.items, context)
+    decide_by = app.spec.decide.by if app.spec.decide else ""
+    points: dict[int, Measured] = {}
+    curve_metric = ""
+    if after.curve and found.systems:
+        curve_metric = decide_by or next(iter(found.systems[TUNED]))
+        for size in after.curve:
+            progress.say(f"the learning curve: {counted(size, 'example')}")
+            spec = app.spec.routes[route].model_copy(update={"examples": size})
+            one = measure_app(app.with_routes({route: spec}), route, after.items, context)
+            points[size] = one.systems[TUNED][curve_metric]
+        taught = app.spec.routes[route]
+        assert isinstance(taught, FineTunedSpec)
+        points[len(app.train[: taught.examples])] = found.systems[TUNED][curve_metric]
+    forgetting = _forgetting(tuned, after.forgetting, pool, context.store, progress)
+    own = found.systems.get(TUNED, {})
+    report = TuningReport(
+        title=f"{app.name}: {route}",
+        tuned=tuned,
+        systems=found.systems,
+        decide_by=decide_by if decide_by in own else "",
+        items=f"the first {after.items} test items of {app.name}",
+        forgetting=forgetting,
+        general_set=GENERAL_SET if forgetting else "",
+        curve=_curve(points, curve_metric),
+        curve_metric=curve_metric if len(points) >= LEAST_SIZES else "",
+        examples=found.examples,
+        notes=[*_notes(tuned), *(f"{name}: {why}" for name, why in found.left.items())],
+        language=app.spec.language,
+        made_at=now(),
+    )
+    _write(tuned, report, after, pool, progress)
+    return report
+
+
+def _forgetting(
+    tuned: Tuned, limit: int, pool: EnginePool, store: Store, progress: Progress
+) -> dict[str, dict[str, Measured]]:
+    if not limit or not tuned.base or tuned.recipe.format == "text":
+        return {}
+    before = measure_general(pool.local(tuned.base), limit, store, progress)
+    return {
+        BEFORE: before,
+        AFTER: measure_general(tuned_engine(tuned, pool), limit, store, progress),
+    }
+
+
+def _curve(points: Mapping[int, Measured], metric: str) -> LearningCurve | None:
+    """Threshold: a twentieth of the figure at the largest size, for a figure without a natural
+    unit (perplexity); 0.02 of a share."""
+    if len(points) < LEAST_SIZES:
+        return None
+    scores = points[max(points)].scores
+    threshold = 0.02 if scores.higher_is_better else 0.05 * abs(scores.value or 1.0)
+    return curve_of(points, threshold=threshold)
+
+
+def _notes(tuned: Tuned) -> list[str]:
+    notes = []
+    if tuned.stopped:
+        notes.append(tuned.stopped)
+    if not tuned.evaluations and tuned.recipe.method != "scratch":
+        notes.append("no rows were held out while it trained, so the loss is of rows it learnt")
+    return notes
+
+
+def _write(
+    tuned: Tuned, report: TuningReport, after: After, pool: EnginePool, progress: Progress
+) -> None:
+    """Exports first: page and card name what is there."""
+    export(tuned, after.exports, progress)
+    write_report(tuned.home / "report.html", report)
+    engine = tuned_engine(tuned, pool)
+    asked = Prompt((Message("user", "Name three fruits."),))
+    prompt = "" if tuned.recipe.format == "text" else engine.render(asked)
+    write_tuning_card(tuned.home / "README.md", TuningCard(tuned.home.name, report, prompt=prompt))
+    remember(tuned.home)
+
+
+def export(tuned: Tuned, exports: Sequence[str], progress: Progress) -> list[Path]:
+    """Writes ``merged/`` and ``model*.gguf`` in the tuned model's folder, where they are not
+    there yet. GGUF is made from whole weights, so an adapter is merged for it."""
+    made = []
+    wants_gguf = [each for each in exports if each.startswith("gguf")]
+    whole = tuned.model
+    if tuned.adapter is not None and exports:
+        whole = tuned.home / MERGED
+        if not (whole / "config.json").is_file():
+            merge_adapter(tuned, whole, progress)
+            made.append(whole)
+    for name in wants_gguf:
+        dtype = name.partition("-")[2] or "f16"
+        target = tuned.home / ("model.gguf" if name == "gguf" else f"model.{dtype}.gguf")
+        if not target.exists():
+            assert whole is not None
+            write_gguf(whole, target, progress, dtype=dtype)  # type: ignore[arg-type]
+            made.append(target)
+    return made
+
+
+def plan_recipe(
+    recipe: Recipe, options: TuneOptions, devices: str | None, progress: Progress
+) -> list[str]:
+    """What a training would take, as lines. Rows that are here are counted; without --data the
+    published size of a known set is assumed, and said."""
+    lengths = None
+    if options.data:
+        sides = read_sides(recipe, options, progress)
+        try:
+            job = job_of(recipe, sides, progress)
+            lengths = _lengths(job.encoded)
+        except ModelError:
+            progress.say("the model is not here: rows are counted at four characters a token")
+            texts = [len(row.content()) // 4 for row in sides.train]
+            lengths = counted_lengths([min(n, recipe.max_length) for n in texts if n], learnt=0.5)
+    if lengths is None:
+        rows, mean = _PUBLISHED.get(recipe.data.source, (10_000, 200))
+        progress.say(f"no --data: {rows:,} rows of {mean} tokens on average, half of them learnt")
+        lengths = expected_lengths(recipe.rows or rows, mean, recipe.max_length, learnt=0.5)
+    if recipe.method == "scratch":
+        from hinlap.tuning.bases import fresh_config
+
+        shape = shape_of(fresh_config(recipe.fresh), recipe.name)
+    else:
+        shape = shape_of(configuration(recipe.model), recipe.model)
+    return plan_lines(plan(shape, recipe, read_devices(devices or "this"), lengths))
+
+
+def plan_app(app: App, route: str | None, devices: str | None, context: RouteContext) -> list[str]:
+    """As `plan_recipe`, of an app's fine-tuned route."""
+    name, spec = _fine_tuned(app, route)
+    job = app_job(spec, lessons(app, app.train[: spec.examples]), context.pool.local(spec.model))
+    shape = shape_of(configuration(spec.model), spec.model)
+    planned = plan(shape, job.recipe, read_devices(devices or "this"), _lengths(job.encoded))
+    return [f"{app.name}, route {name}", *plan_lines(planned)]
+
+
+_PUBLISHED = {
+    "hf:databricks/databricks-dolly-15k": (14_800, 230),
+    "hf:tatsu-lab/alpaca": (52_002, 120),
+}
+"""Rows and their mean tokens by GPT-NeoX's tokenizer, prompt format included: rough."""
+
+
+def _lengths(encoded: Encoded) -> Lengths:
+    learnt = sum(int(each.learnt.sum()) for each in encoded.taken)
+    return counted_lengths(
+        [len(each) for each in encoded.taken], learnt=learnt / max(1, encoded.tokens)
+    )
