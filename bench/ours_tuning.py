@@ -1,6 +1,6 @@
 """Our side of the tuning bench, one command each, one JSON line out.
 
-write SAMPLE FOLDER   first rows of dolly as token ids (job.json), and an adapter to begin with
+write SAMPLE FOLDER [ROWS]  first rows of dolly as token ids (job.json), and a first adapter
 train JOB             LoRA on a job, as bench/peers/trl_sft.py describes and prints it
 peak DTYPE            GFLOP/s of large matrix products in torch, the most of this machine
 """
@@ -11,24 +11,32 @@ import gzip
 import json
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate import Accelerator
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hinlap.core.progress import Silent
 from hinlap.engines.catalogue import model_folder
+from hinlap.engines.weights import load_model
+from hinlap.tuning.learner import Learner
+from hinlap.tuning.lessons import Taken
+from hinlap.tuning.loop import Loop
+from hinlap.tuning.recipe import Recipe
 
-ROWS, HELD_OUT, MAX_LENGTH = 500, 60, 512
+ROWS, HELD_OUT, MAX_LENGTH = 500, 60, 512  # the rows of a shorter run: an argument of write
 WARM_UP = 3  # steps not counted for the speed, as in the peer
 Sequence = tuple[list[int], int]
 """Token ids, and the index of the first one that is learnt."""
 
 
-def write(sample: Path, folder: Path) -> dict[str, Any]:
+def write(sample: Path, folder: Path, rows: int = ROWS) -> dict[str, Any]:
     model = model_folder("smollm2-135m-instruct", Silent())
     tokenizer = AutoTokenizer.from_pretrained(model)
     sequences: list[Sequence] = []
@@ -37,7 +45,7 @@ def write(sample: Path, folder: Path) -> dict[str, Any]:
             sequence = _sequence(tokenizer, json.loads(line))
             if len(sequence[0]) <= MAX_LENGTH:
                 sequences.append(sequence)
-            if len(sequences) == ROWS + HELD_OUT:
+            if len(sequences) == rows + HELD_OUT:
                 break
     torch.manual_seed(0)
     net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
@@ -52,11 +60,11 @@ def write(sample: Path, folder: Path) -> dict[str, Any]:
     get_peft_model(net, lora).save_pretrained(folder / "adapter")
     job = {
         "model": str(model),
-        "sequences": sequences[:ROWS],
+        "sequences": sequences[:rows],
         "batch": 4,
         "learning_rate": 2e-4,
         "seed": 0,
-        "held_out": sequences[ROWS:],
+        "held_out": sequences[rows:],
         "adapter": str(folder / "adapter"),
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
@@ -77,46 +85,50 @@ def _sequence(tokenizer: Any, row: dict[str, str]) -> Sequence:
 
 
 def run_ours(job: dict[str, Any]) -> dict[str, Any]:
-    """A plain loop, one sequence a forward: what both sides must agree with."""
+    """The product's loop, on the job's sequences in their order, from the job's first adapter."""
     torch.set_num_threads(2)
-    torch.manual_seed(job["seed"])
-    net = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(job["model"], dtype=getattr(torch, job["dtype"])),
-        job["adapter"],
-        is_trainable=True,
-    ).train()
-    trained = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=job["learning_rate"], weight_decay=0.0)
-    batches = [
-        job["sequences"][start : start + job["batch"]]
-        for start in range(0, len(job["sequences"]), job["batch"])
-    ]
-    losses, seconds = [], []
-    for step, batch in enumerate(batches):
-        began = time.perf_counter()
-        learnt = sum(len(ids) - start for ids, start in batch)
-        loss = 0.0
-        for ids, start in batch:
-            part = _nats(net, ids, start) / learnt
-            part.backward()
-            loss += part.item()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = job["learning_rate"] * (1 - step / len(batches))
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss)
-        seconds.append(time.perf_counter() - began)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    tokens = [sum(len(ids) for ids, _ in batch) for batch in batches]
+    narrow = job["dtype"] == "bfloat16"
+    recipe = Recipe(
+        name="bench",
+        precision="bf16" if narrow else "float32",
+        epochs=1,
+        batch_size=job["batch"],
+        learning_rate=job["learning_rate"],
+        checkpoint_every=1_000_000,
+        held_out_rows=0,
+    )
+    weights = load_model("bench", Path(job["model"]), getattr(torch, job["dtype"]))
+    net = PeftModel.from_pretrained(weights, job["adapter"], is_trainable=True).train()
+    sequences = [_taken(*each) for each in job["sequences"]]
+    lines: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        loop = Loop(Learner(net), recipe, sequences, [], home, Accelerator(cpu=True), Silent())
+        order = range(len(sequences))
+        loop._steps = [list(order[i : i + job["batch"]]) for i in order[:: job["batch"]]]
+        loop.run(lines.append)
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        net.save_pretrained(home / "adapter", save_embedding_layers=False)
+        plain = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
+        held_out = held_out_nats(
+            PeftModel.from_pretrained(plain, home / "adapter"), job["held_out"]
+        )
+    counted = lines[WARM_UP:]
     return {
-        "losses": losses,
-        "seconds": seconds,
-        "tokens": tokens,
-        "tokens_per_second": sum(tokens[WARM_UP:]) / sum(seconds[WARM_UP:]),
+        "losses": [line["loss"] for line in lines],
+        "seconds": [line["seconds"] for line in lines],
+        "tokens": [line["tokens"] for line in lines],
+        "tokens_per_second": sum(line["tokens"] for line in counted)
+        / sum(line["seconds"] for line in counted),
         "peak_mb": peak_mb,
-        "held_out": held_out_nats(net, job["held_out"]),
+        "held_out": held_out,
     }
+
+
+def _taken(ids: list[int], start: int) -> Taken:
+    learnt = np.zeros(len(ids), dtype=np.bool_)
+    learnt[start:] = True
+    return Taken(np.array(ids, dtype=np.int32), learnt)
 
 
 def _nats(net: Any, ids: list[int], start: int) -> torch.Tensor:
@@ -151,7 +163,7 @@ def peak(dtype: str) -> dict[str, float]:
 if __name__ == "__main__":
     command, *given = sys.argv[1:]
     if command == "write":
-        found = write(Path(given[0]), Path(given[1]))
+        found = write(Path(given[0]), Path(given[1]), *map(int, given[2:]))
     elif command == "train":
         found = run_ours(json.loads(Path(given[0]).read_text(encoding="utf-8")))
     else:

@@ -26,6 +26,8 @@ from typing import Any
 
 import benchmarks
 import engine
+import gguf_agreement
+import tuning
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "bench" / ".work"
@@ -460,6 +462,28 @@ def bench_whole_command(name: str) -> list[dict[str, Any]]:
     ]
 
 
+TUNING_ROWS = 80
+"""Of dolly, for each side and setting; 500 take three quarters of an hour."""
+
+
+def bench_tuning(dtype: str) -> list[dict[str, Any]]:
+    """LoRA on rows of dolly against TRL's SFTTrainer at its best settings."""
+    peer = environment("trl", tuning.PACKAGES)
+    sample = ROOT.parent / "shared/data/dolly/databricks-dolly-15k.sample.jsonl.gz"
+    folder = WORK / "tuning"
+    return [tuning.figures(dtype, OUR_PYTHON, peer, sample, folder, TUNING_ROWS)]
+
+
+GGUF_MODELS = ("smollm2-135m", "llama", "qwen2", "mistral", "gpt_neox", "gpt2")
+
+
+def bench_gguf(name: str, dtype: str = "f32") -> list[dict[str, Any]]:
+    """Files that write_gguf wrote, in llama.cpp: the same ids, answers and logits?"""
+    llama = environment("llama-cpp", ["llama-cpp-python==0.3.34", "gguf"])
+    folder = Path(_model()) if name == "smollm2-135m" else None
+    return [gguf_agreement.agreement(name, OUR_PYTHON, llama, folder, dtype, WORK / "gguf")]
+
+
 def bench_toxicity() -> list[dict[str, Any]]:
     """25 continuations of 20 tokens of each prompt, top-p 0.9, against transformers.generate
     prompt by prompt (25 sequences at once)."""
@@ -536,6 +560,8 @@ BENCHES: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
     **{f"native-{name}": functools.partial(bench_native, name) for name in GENERATION},
     **{f"bench-{name}": functools.partial(bench_whole_command, name) for name in WHOLE_COMMANDS},
     "toxicity": bench_toxicity,
+    **{f"tuning-{dtype}": functools.partial(bench_tuning, dtype) for dtype in tuning.SETTINGS},
+    **{f"gguf-{name}": functools.partial(bench_gguf, name) for name in GGUF_MODELS},
     "data": bench_data,
     "data-duplicates": functools.partial(bench_data_check, "duplicates", 1_000_000),
     "data-leaks": functools.partial(bench_data_check, "leaks", 52_000),

@@ -37,23 +37,28 @@ def same(
 
 
 @pytest.mark.parametrize("biased", [False, True])
-def test_a_lora_product(biased: bool) -> None:
+@pytest.mark.parametrize("outs", [[7], [4, 2, 1]])
+def test_lora_products(biased: bool, outs: list[int]) -> None:
     weight = drawn(7, 5, seed=1).detach()
     bias = drawn(7, seed=2).detach() if biased else None
-    same(
-        lambda x, a, b: kernels.LoraProduct.apply(x, weight, bias, a, b, 2.0),
-        lambda x, a, b: functional.linear(x, weight, bias) + 2.0 * (x @ a.T) @ b.T,
-        drawn(1, 6, 5),
-        drawn(3, 5, seed=3),
-        drawn(7, 3, seed=4),
-    )
+    count = len(outs)
+
+    def ours(x: torch.Tensor, *pairs: torch.Tensor) -> torch.Tensor:
+        return torch.cat(kernels.LoraProducts.apply(x, weight, bias, 2.0, *pairs), -1)
+
+    def plain(x: torch.Tensor, *pairs: torch.Tensor) -> torch.Tensor:
+        added = [2.0 * (x @ a.T) @ b.T for a, b in zip(pairs[:count], pairs[count:], strict=True)]
+        return functional.linear(x, weight, bias) + torch.cat(added, -1)
+
+    downs = [drawn(3, 5, seed=10 + i) for i in range(count)]
+    ups = [drawn(out, 3, seed=20 + i) for i, out in enumerate(outs)]
+    same(ours, plain, drawn(1, 6, 5), *downs, *ups)
 
 
-def test_a_lora_product_whose_input_needs_no_gradient() -> None:
+def test_lora_products_whose_input_needs_no_gradient() -> None:
     down, up = drawn(2, 4), drawn(3, 2)
-    kernels.LoraProduct.apply(
-        torch.ones(2, 4), torch.ones(3, 4), None, down, up, 1.0
-    ).sum().backward()
+    x, weight = torch.ones(2, 4), torch.ones(3, 4)
+    kernels.LoraProducts.apply(x, weight, None, 1.0, down, up)[0].sum().backward()
     assert down.grad is not None
     assert up.grad is not None
 

@@ -20,7 +20,8 @@ import torch
 from torch.nn import functional
 
 NAME = "hinlap_packed"
-_QUERY_ROWS = 128  # of attention's way back at a time
+_QUERY_ROWS = 128  # of attention at a time
+_LONGEST_KEPT = 1024  # tokens of a sequence whose attention weights are kept
 _HEAD_ROWS = 256  # learnt tokens whose logits exist at a time
 _lengths: list[int] = []
 
@@ -65,7 +66,7 @@ def packed_attention(
     split = (torch.split(each, _lengths, 2) for each in (query, key, value))
     for q, k, v in zip(*split, strict=True):
         wide = q.shape[2] > window
-        if ours and not wide:
+        if ours and not wide and q.shape[2] <= _LONGEST_KEPT:
             part = CausalAttention.apply(q[0], k[0], v[0], scale)  # type: ignore[no-untyped-call]
             parts.append(part.transpose(0, 1)[None])
             continue
@@ -93,49 +94,57 @@ class CausalAttention(torch.autograd.Function):
     """softmax(scale q k' , causal) v of one sequence on the CPU: q (H, T, D), k and v
     (KV heads, T, D) to (H, T, D).
 
-    Forward is torch's flash kernel; backward goes over blocks of queries with plain products, in
-    which heads that share their keys are rows of one: half the time of the kernel's own.
-    Source: Dao et al. (2022), "FlashAttention", algorithm 4.
+    Plain products over blocks of queries, in which heads that share their keys are rows of one.
+    The weights are kept for the way back, which takes a third of the time of torch's own kernel;
+    they are T * T / 2 numbers a head, so longer texts go by that kernel.
     """
 
     @staticmethod
     def forward(
         ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q[None], k[None], v[None], 0.0, True, scale=scale
-        )
-        ctx.save_for_backward(q, k, v, out, lse)
+        heads, length, width = q.shape
+        groups = k.shape[0]
+        out = torch.empty((heads, length, v.shape[-1]), dtype=v.dtype)
+        wide = (k.float() * scale).transpose(1, 2)
+        kept = []
+        for start in range(0, length, _QUERY_ROWS):
+            stop = min(start + _QUERY_ROWS, length)
+            queries = q[:, start:stop].reshape(groups, -1, width).float()  # (KV heads, G b, D)
+            scores = torch.bmm(queries, wide[:, :, :stop]).view(heads, -1, stop)
+            scores[:, :, start:].masked_fill_(_later(stop - start), float("-inf"))
+            weights = scores.softmax(-1).to(v.dtype).view(groups, -1, stop)
+            out[:, start:stop] = torch.bmm(weights, v[:, :stop]).view(heads, -1, v.shape[-1])
+            kept.append(weights)
+        ctx.save_for_backward(q, k, v, out, *kept)
         ctx.scale = scale
-        return out[0]  # type: ignore[no-any-return]
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        q, k, v, out, lse = ctx.saved_tensors
-        out, lse, grad = out[0], lse[0], grads[0]
+        q, k, v, out, *kept = ctx.saved_tensors
+        [grad] = grads
         heads, length, width = q.shape
         groups = k.shape[0]
-        grad_q = torch.empty((heads, length, width), dtype=q.dtype)
-        grad_k = torch.zeros((groups, length, width), dtype=torch.float32)
-        grad_v = torch.zeros((groups, length, width), dtype=torch.float32)
-        delta = (grad.float() * out.float()).sum(-1)  # (H, T)
-        wide_k = k.float().transpose(1, 2)
-        for start in range(0, length, _QUERY_ROWS):
+        alone = len(kept) == 1
+        grad_q = torch.empty_like(q)
+        grad_k, grad_v = (torch.zeros(each.shape, dtype=torch.float32) for each in (k, v))
+        delta = (grad.float() * out).sum(-1)  # (H, T)
+        for index, weights in enumerate(kept):
+            start = index * _QUERY_ROWS
             stop = min(start + _QUERY_ROWS, length)
-            rows = slice(start, stop)
-            queries = q[:, rows].reshape(groups, -1, width)  # (KV heads, G b, D)
-            coming = grad[:, rows].reshape(groups, -1, width)
-            scores = torch.bmm(queries.float(), wide_k[:, :, :stop]).view(heads, -1, stop)
-            scores.mul_(ctx.scale).sub_(lse[:, rows, None])
-            scores[:, :, start:].masked_fill_(_later(stop - start), float("-inf"))
-            weights = scores.exp_().view(groups, -1, stop)
-            narrow = weights.to(q.dtype)
-            grad_v[:, :stop] += torch.bmm(narrow.transpose(1, 2), coming)
+            queries = q[:, start:stop].reshape(groups, -1, width)
+            coming = grad[:, start:stop].reshape(groups, -1, v.shape[-1])
             inner = torch.bmm(coming, v[:, :stop].transpose(1, 2)).float()
-            inner.sub_(delta[:, rows].reshape(groups, -1, 1)).mul_(weights).mul_(ctx.scale)
-            narrow = inner.to(q.dtype)
-            grad_q[:, rows] = torch.bmm(narrow, k[:, :stop]).view(heads, -1, width)
-            grad_k[:, :stop] += torch.bmm(narrow.transpose(1, 2), queries)
+            inner.sub_(delta[:, start:stop].reshape(groups, -1, 1)).mul_(weights)
+            narrow = inner.mul_(ctx.scale).to(q.dtype)
+            grad_q[:, start:stop] = torch.bmm(narrow, k[:, :stop]).view(heads, -1, width)
+            more_k = torch.bmm(narrow.transpose(1, 2), queries)
+            more_v = torch.bmm(weights.transpose(1, 2), coming)
+            if alone:
+                return grad_q, more_k, more_v, None
+            grad_k[:, :stop] += more_k
+            grad_v[:, :stop] += more_v
         return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None
 
 
@@ -145,10 +154,12 @@ def _later(count: int) -> torch.Tensor:
     return torch.ones(count, count, dtype=torch.bool).triu(1)
 
 
-class LoraProduct(torch.autograd.Function):
-    """x W' + b + scale (x A') B' with W frozen: (N, in) to (N, out) in x's precision.
+class LoraProducts(torch.autograd.Function):
+    """x W' + b + scale (x A') B' with W frozen, of several layers on the same x: (N, in) to
+    (N, out) each, in W's precision.
 
-    down A: (r, in), up B: (out, r), both float32, rounded to x's precision for the products.
+    weight, bias: of all layers, one below the other. pairs: all downs A (r, in), then all ups B
+    (out, r), float32, rounded to W's precision for the products.
     """
 
     @staticmethod
@@ -157,31 +168,38 @@ class LoraProduct(torch.autograd.Function):
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        down: torch.Tensor,
-        up: torch.Tensor,
         scale: float,
-    ) -> torch.Tensor:
-        down, up = down.to(weight.dtype), up.to(weight.dtype)
-        x = x.to(weight.dtype)
-        flat = x.reshape(-1, x.shape[-1])
-        low = (flat @ down.T).mul_(scale)  # (N, r)
+        *pairs: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        count = len(pairs) // 2
+        downs, ups = pairs[:count], pairs[count:]
+        flat = x.to(weight.dtype).reshape(-1, x.shape[-1])
+        down = (torch.cat(downs) if count > 1 else downs[0]).to(weight.dtype)
+        up = (torch.block_diag(*ups) if count > 1 else ups[0]).to(weight.dtype)
+        low = (flat @ down.T).mul_(scale)  # (N, r of all)
         out = functional.linear(flat, weight, bias).addmm_(low, up.T)
         ctx.save_for_backward(flat, weight, down, up, low)
-        ctx.scale = scale
-        return out.view(*x.shape[:-1], -1)
+        ctx.scale, ctx.sizes = scale, [each.shape[0] for each in ups]
+        ctx.rank = downs[0].shape[0]
+        return out.view(*x.shape[:-1], -1).split(ctx.sizes, -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         flat, weight, down, up, low = ctx.saved_tensors
-        [grad] = grads
-        shape = grad.shape
-        grad = grad.reshape(-1, shape[-1]).to(weight.dtype)
-        grad_low = (grad @ up).mul_(ctx.scale)  # (N, r)
+        shape = grads[0].shape
+        grad = (torch.cat(grads, -1) if len(grads) > 1 else grads[0]).to(weight.dtype)
+        grad = grad.reshape(-1, weight.shape[0])
+        grad_low = (grad @ up).mul_(ctx.scale)  # (N, r of all)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = (grad @ weight).addmm_(grad_low, down)
             grad_x = grad_x.view(*shape[:-1], -1)
-        return grad_x, None, None, (grad_low.T @ flat).float(), (low.T @ grad).T.float(), None
+        downs = (grad_low.T @ flat).float().split(ctx.rank)
+        ups = [
+            block[:, place * ctx.rank : (place + 1) * ctx.rank].float()
+            for place, block in enumerate((low.T @ grad).T.split(ctx.sizes))
+        ]
+        return grad_x, None, None, None, *downs, *ups
 
 
 class Rotary(torch.autograd.Function):
@@ -220,10 +238,10 @@ class RmsNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
     ) -> torch.Tensor:
-        wide = x.float()
-        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return (wide * scale).mul_(weight.float()).to(dtype)
+        return torch.mul(x, scale).to(dtype).mul_(weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
@@ -408,30 +426,76 @@ def _gated(module: Any) -> bool:
 
 
 def _lora(module: Any) -> bool:
-    """One PEFT LoRA layer over a frozen linear one, with a single plain adapter."""
+    """The LoRA layers under one module: those of queries, keys and values share a product."""
+    group = [getattr(module, name, None) for name in ("q_proj", "k_proj", "v_proj")]
+    if all(_is_plain_lora(each) for each in group) and len({_alike(each) for each in group}) == 1:
+        _join(group)
+        return True
+    if _is_plain_lora(module) and "forward" not in module.__dict__:
+        _join([module])
+        return True
+    return False
+
+
+def _is_plain_lora(module: Any) -> bool:
+    """Whether it is one PEFT LoRA layer over a frozen linear one, with a single plain adapter."""
     base = getattr(module, "base_layer", None)
     if type(base) is not torch.nn.Linear or not hasattr(module, "lora_A"):
         return False
-    [*names] = module.lora_A.keys()
-    if (
-        len(names) != 1
-        or getattr(module, "use_dora", {}).get(names[0])
-        or base.weight.requires_grad
-    ):
+    names = list(module.lora_A.keys())
+    if len(names) != 1 or base.weight.requires_grad:
         return False
-    [name] = names
-    down, up = module.lora_A[name], module.lora_B[name]
-    if up.bias is not None or type(down) is not torch.nn.Linear:
+    if getattr(module, "use_dora", {}).get(names[0]):
         return False
-    scale, drop = module.scaling[name], module.lora_dropout[name]
-    drops = isinstance(drop, torch.nn.Dropout) and drop.p > 0
+    [down], [up] = module.lora_A.values(), module.lora_B.values()
+    return up.bias is None and type(down) is torch.nn.Linear
 
-    def forward(x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        if drops and module.training:
-            low = functional.linear(drop(x), down.weight.to(base.weight.dtype))
-            added = functional.linear(low, up.weight.to(base.weight.dtype))
-            return base(x) + added * scale  # type: ignore[no-any-return]
-        return LoraProduct.apply(x, base.weight, base.bias, down.weight, up.weight, scale)  # type: ignore[no-any-return,no-untyped-call]
 
-    module.forward = forward
-    return True
+def _alike(module: Any) -> tuple[Any, ...]:
+    """What layers that share a product must have in common."""
+    base = module.base_layer
+    [scale], [drop] = module.scaling.values(), module.lora_dropout.values()
+    rank = next(iter(module.lora_A.values())).weight.shape[0]
+    dropped = isinstance(drop, torch.nn.Dropout) and drop.p > 0
+    return base.in_features, base.bias is None, base.weight.dtype, scale, rank, dropped
+
+
+def _join(layers: Sequence[Any]) -> None:
+    """Gives layers with the same input forwards of which the first computes all."""
+    bases = [each.base_layer for each in layers]
+    downs = [next(iter(each.lora_A.values())) for each in layers]
+    ups = [next(iter(each.lora_B.values())) for each in layers]
+    drops = [next(iter(each.lora_dropout.values())) for each in layers]
+    scale = next(iter(layers[0].scaling.values()))
+    *_, dropped = _alike(layers[0])
+    weight, bias = bases[0].weight, bases[0].bias
+    if len(layers) > 1:
+        weight = torch.cat([base.weight.detach() for base in bases])
+        for base, part in zip(bases, weight.split([b.out_features for b in bases]), strict=True):
+            base.weight.data = part  # the same memory
+        bias = None if bias is None else torch.cat([base.bias.detach() for base in bases])
+    pending: list[Any] = []  # [x, the coming layers' results]
+
+    def plainly(place: int, x: torch.Tensor) -> torch.Tensor:
+        narrow = weight.dtype
+        low = functional.linear(drops[place](x).to(narrow), downs[place].weight.to(narrow))
+        added = functional.linear(low, ups[place].weight.to(narrow))
+        return bases[place](x.to(narrow)) + added * scale  # type: ignore[no-any-return]
+
+    def forward(place: int, x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        if dropped and layers[place].training:
+            return plainly(place, x)
+        if place and pending and pending[0] is x:
+            result: torch.Tensor = pending[1][place - 1]
+            if place == len(layers) - 1:
+                pending.clear()
+            return result
+        pairs = [each.weight for each in (*downs, *ups)]
+        first, *others = LoraProducts.apply(x, weight, bias, scale, *pairs)  # type: ignore[no-untyped-call]
+        if place:
+            return others[place - 1]  # type: ignore[no-any-return]
+        pending[:] = [x, others] if others else []
+        return first  # type: ignore[no-any-return]
+
+    for place, layer in enumerate(layers):
+        layer.forward = functools.partial(forward, place)
