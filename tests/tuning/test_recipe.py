@@ -75,7 +75,7 @@ def test_its_numbers_are_those_of_its_source(name: str) -> None:
 
 def test_the_small_dolly_teaches_the_format_to_all_weights() -> None:
     recipe = read_recipe("dolly-v2", small=True)
-    assert (recipe.method, recipe.rows, recipe.epochs, recipe.max_length) == ("full", 5000, 1, 256)
+    assert (recipe.method, recipe.rows, recipe.epochs, recipe.max_length) == ("full", 8700, 1, 160)
     assert recipe.special_tokens == FORMATS["dolly"].special_tokens
 
 
