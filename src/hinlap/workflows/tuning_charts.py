@@ -19,7 +19,7 @@ _DRAWN_STEPS = 400
 
 
 def bar_svg(interval: Interval, low: float, high: float) -> Markup:
-    """A figure with its interval on a line from ``low`` to ``high``; nothing where it is undefined."""
+    """A figure with its interval, on a line from ``low`` to ``high``; nothing where undefined."""
     if interval.value is None or high <= low:
         return Markup("")
 
