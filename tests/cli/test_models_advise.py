@@ -52,7 +52,8 @@ def test_models_are_ranked_on_the_apps_items_and_all_figures_written(
     hinlap_here: Run, app: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     other = make_tiny_model(tmp_path / "other", "gpt2", chat=False)
-    measured_here(app, str(other), other)
+    for folder in (tiny_model, other):
+        measured_here(app, str(folder), folder)
     file = tmp_path / "advice.json"
     ended = hinlap_here(
         "models", "advise", app, "--models", f"{tiny_model},{other}", "--json", file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ import pytest
 from hinlap.app.declaration import FineTunedSpec
 from hinlap.core.errors import AppError, InputError
 from hinlap.engines.prompt_formats import FORMATS
-from hinlap.tuning.recipe import RECIPES, Recipe, read_recipe, recipe_names
+from hinlap.tuning.recipe import (
+    RECIPES,
+    DataFields,
+    EarlyStopping,
+    FreshFields,
+    LoraFields,
+    Recipe,
+    read_recipe,
+    recipe_names,
+)
 
 NAMES = ["alpaca", "dolly-v1", "dolly-v2", "from-scratch", "news-riddles"]
 
@@ -207,3 +217,12 @@ def test_a_change_that_does_not_fit_is_told(
 
 def test_the_small_block_is_no_field_of_a_recipe() -> None:
     assert "small" not in Recipe.model_fields
+
+
+def test_every_field_and_recipe_stands_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text(encoding="utf-8")
+    names = [*Recipe.model_fields, *recipe_names()]
+    for group in (LoraFields, FreshFields, DataFields, EarlyStopping):
+        names += group.model_fields
+    missing = [name for name in names if not re.search(rf"[`.]{re.escape(name)}[`.]", page)]
+    assert not missing

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hinlap.core.errors import AppError, ModelError, UserError
 from hinlap.core.progress import Silent
+from hinlap.engines.catalogue import parameters_of
 from hinlap.metrics.scores import mean_scores
 from hinlap.stats.paired import holm
-from hinlap.workflows.advice import Advice, Ranking, Standing, place_reasons, rank
-from hinlap.workflows.advise import AdviseOptions, advise, parameters
+from hinlap.workflows.advice import Advice, Advised, Ranking, Standing, place_reasons, rank
+from hinlap.workflows.advise import AdviseOptions, advise
 from hinlap.workflows.advise_variant import (
     Variant,
     measure_variant,
@@ -183,6 +185,7 @@ metrics:
   - {metric: chrf, step: summary}
 decide: {by: summary.chrf, limits: {usable_share: 0}}
 """
+ITEMS = 12
 TOWNS = ["Harbour", "Valley", "Coast", "Bridge", "Museum", "Tunnel", "Orchard", "Ferry"]
 
 
@@ -218,11 +221,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_app(tmp_path_factory.mktemp("app") / "towns")
-
-
 def options(models: Path, *names: str, **more: Any) -> AdviseOptions:
     return AdviseOptions(models=tuple(str(models / name) for name in names), **more)
 
@@ -233,10 +231,61 @@ def measured_here(app: Path, model: Path, dtype: str = "float32", requests: int 
     measure_variant(ways_to_ask(load(app), None), variant, requests, Silent())
 
 
+@dataclass(frozen=True)
+class Story:
+    """A run that was killed, the same again to its end, and one of chatty that nothing broke.
+
+    running: processes still there after the kill. kept: answers of the killed run. records: those
+    of it that say a model is done.
+    """
+
+    app: Path
+    broken: Path
+    running: Sequence[psutil.Process]
+    kept: dict[str, tuple[str, float]]
+    records: Sequence[Path]
+    advice: Advice
+    unbroken: Advice
+
+
 @pytest.fixture(scope="module")
-def advice(app: Path, models: Path) -> Advice:
-    measured_here(app, models / "narrow")
-    return advise(app, options(models, "chatty", "narrow"), Silent())
+def story(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Story:
+    """One run for many tests: each process loads torch and transformers, which takes seconds."""
+    home = tmp_path_factory.mktemp("story")
+    app = write_app(home / "towns", ("max_tokens: 8", "max_tokens: 40"), items=ITEMS)
+    other = Path(shutil.copytree(app, home / "other"))
+    broken = Path(shutil.copytree(models / "narrow", home / "broken"))
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    names = ["models", "advise", str(app), "--models", str(models / "chatty")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "hinlap.cli.main", *names, "--latency-requests", str(ITEMS)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 100
+        while len(answers(app)) < 3:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.kill(process.pid, signal.SIGKILL)
+    assert children
+    psutil.wait_procs(children, timeout=20)
+    running = [child for child in children if child.is_running()]
+    kept, records = answers(app), list(app.glob(".hinlap/advise/*.json"))
+
+    measured_here(app, models / "narrow", requests=ITEMS)
+    measured_here(other, models / "chatty", requests=ITEMS)
+    asked = options(models, "chatty", "narrow", latency_requests=ITEMS)
+    advice = advise(app, replace(asked, models=(str(broken), *asked.models)), Silent())
+    unbroken = advise(other, options(models, "chatty", latency_requests=ITEMS), Silent())
+    return Story(app, broken, running, kept, records, advice, unbroken)
+
+
+@pytest.fixture(scope="module")
+def advice(story: Story) -> Advice:
+    return story.advice
 
 
 def test_every_model_is_asked_as_each_of_the_apps_open_routes(advice: Advice, models: Path) -> None:
@@ -249,8 +298,8 @@ def test_a_window_that_is_too_short_leaves_a_model_out_with_the_reason(advice: A
     out = [each for each in advice.measured if each.excluded]
     assert {Path(each.model).name for each in out} == {"narrow"}
     for each in out:
-        assert "4 items of 4 do not fit its window of 40 tokens" in each.excluded
-        assert each.over_window == 4
+        assert f"{ITEMS} items of {ITEMS} do not fit its window of 40 tokens" in each.excluded
+        assert each.over_window == ITEMS
         assert each.longest > 40
         assert each.bits_per_byte is None
     assert len(advice.ranked) == 2
@@ -265,7 +314,7 @@ def test_what_is_known_of_a_model_stands_beside_its_figures(advice: Advice) -> N
     assert chatty.machine.chat_template
     assert not chatty.notes
     assert any("no chat template" in note for note in narrow.notes)
-    assert chatty.latency.n == 4
+    assert chatty.latency.n == ITEMS
     assert chatty.machine.window == 512
     assert chatty.machine.peak_memory_bytes is not None
     assert 5e7 < chatty.machine.peak_memory_bytes < 4e9
@@ -276,13 +325,13 @@ def test_what_is_known_of_a_model_stands_beside_its_figures(advice: Advice) -> N
 
 
 def test_bits_per_byte_are_those_of_the_references_by_transformers_itself(
-    app: Path, models: Path, advice: Advice
+    models: Path, story: Story
 ) -> None:
     folder = models / "chatty"
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     nats, size, count = 0.0, 0, 0
-    for row in map(json.loads, (app / "test.jsonl").read_text().splitlines()):
+    for row in map(json.loads, (story.app / "test.jsonl").read_text().splitlines()):
         for asked, wanted in (
             (f"Sum up: {row['text']}", row["summary"]),
             (f"A title for: {row['summary']}", row["title"]),
@@ -302,26 +351,24 @@ def test_bits_per_byte_are_those_of_the_references_by_transformers_itself(
             )
             size += len(wanted.encode())
             count += len(after)
-    (found,) = [e for e in advice.measured if e.model == str(folder) and e.route == "plain"]
+    (found,) = [e for e in story.advice.measured if e.model == str(folder) and e.route == "plain"]
     assert found.bits_per_byte is not None
     assert found.nats_per_token is not None
     assert found.bits_per_byte.interval.value == pytest.approx(nats / math.log(2) / size, rel=1e-4)
     assert found.nats_per_token.interval.value == pytest.approx(nats / count, rel=1e-4)
-    assert found.bits_per_byte.interval.n == 4
+    assert found.bits_per_byte.interval.n == ITEMS
 
 
 def steady(found: Advice) -> dict[str, Any]:
-    """All but when it was made."""
-    return {**found.as_json(), "made_at": ""}
+    """All but when it was made, and what failed."""
+    return {**found.as_json(), "made_at": "", "failed": []}
 
 
-def test_a_second_run_asks_nothing_and_says_the_same(
-    app: Path, models: Path, advice: Advice
-) -> None:
-    before = answers(app)
-    again = advise(app, options(models, "chatty", "narrow"), Silent())
-    assert steady(again) == steady(advice)
-    assert answers(app) == before
+def test_a_second_run_asks_nothing_and_says_the_same(models: Path, story: Story) -> None:
+    before = answers(story.app)
+    again = advise(story.app, options(models, "chatty", "narrow"), Silent())
+    assert steady(again) == steady(story.advice)
+    assert answers(story.app) == before
 
 
 def answers(app: Path) -> dict[str, tuple[str, float]]:
@@ -339,50 +386,40 @@ def answers(app: Path) -> dict[str, tuple[str, float]]:
     return {key: (text, seconds) for key, text, seconds in rows}
 
 
-def test_killed_it_leaves_no_process_goes_on_and_ends_as_an_unbroken_run(
-    tmp_path: Path, models: Path
-) -> None:
-    routes = ("  shown: {kind: few-shot, k: 1}\n", ""), ("max_tokens: 8", "max_tokens: 60")
-    app = write_app(tmp_path / "killed", *routes, items=40)
-    unbroken = Path(shutil.copytree(app, tmp_path / "unbroken"))
-    asked = ["models", "advise", str(app), "--models", str(models / "chatty")]
-    with subprocess.Popen(
-        [sys.executable, "-m", "hinlap.cli.main", *asked, "--latency-requests", "40"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        deadline = time.monotonic() + 100
-        while len(answers(app)) < 3:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        children = psutil.Process(process.pid).children(recursive=True)
-        os.kill(process.pid, signal.SIGKILL)
-    assert children
-    psutil.wait_procs(children, timeout=20)
-    assert not [child for child in children if child.is_running()]
-    kept = answers(app)
-    assert 3 <= len(kept) < 80
-    assert not list(app.glob(".hinlap/advise/*.json"))
-
-    one = options(models, "chatty", latency_requests=40)
-    measured_here(unbroken, models / "chatty", requests=40)
-    resumed, whole = advise(app, one, Silent()), advise(unbroken, one, Silent())
-    assert kept.items() <= answers(app).items()
-
-    def figures(found: Advice) -> Any:
-        return [
-            (each.quality, each.bits_per_byte, each.counts, each.machine.fits)
-            for each in found.measured
-        ]
-
-    assert figures(resumed) == figures(whole)
+def test_killed_it_leaves_no_process_and_no_record_but_what_was_answered(story: Story) -> None:
+    assert not story.running
+    assert not story.records
+    assert 3 <= len(story.kept) < 4 * ITEMS  # two steps of two routes
 
 
-def test_two_precisions_of_a_model_are_two_variants(
-    app: Path, models: Path, advice: Advice
-) -> None:
-    measured_here(app, models / "chatty", "bfloat16")
+def test_killed_it_goes_on_and_ends_as_an_unbroken_run(models: Path, story: Story) -> None:
+    def of_chatty(found: Advice) -> list[Advised]:
+        return [each for each in found.measured if each.model == str(models / "chatty")]
+
+    assert story.kept.items() <= answers(story.app).items()
+    pairs = list(zip(of_chatty(story.advice), of_chatty(story.unbroken), strict=True))
+    assert {resumed.route for resumed, _ in pairs} == {"plain", "shown"}
+    for resumed, whole in pairs:
+        assert (resumed.route, resumed.counts) == (whole.route, whole.counts)
+        assert (resumed.quality, resumed.machine.fits) == (whole.quality, whole.machine.fits)
+        assert resumed.bits_per_byte is not None
+        assert whole.bits_per_byte is not None
+        weighed = whole.bits_per_byte.per_item  # float32: to rounding
+        assert resumed.bits_per_byte.per_item == pytest.approx(weighed, rel=1e-6)
+
+
+def test_a_model_that_fails_is_reported_and_the_others_go_on(story: Story, models: Path) -> None:
+    found = story.advice
+    assert [each.model for each in found.failed] == [f"{story.broken} float32"]
+    assert found.failed[0].reason
+    assert {each.model for each in found.ranked} == {str(models / "chatty")}
+    assert len(found.errors) == 1
+
+
+def test_two_precisions_of_a_model_are_two_variants(tmp_path: Path, models: Path) -> None:
+    app = write_app(tmp_path / "towns")
+    for dtype in ("float32", "bfloat16"):
+        measured_here(app, models / "chatty", dtype)
     both = options(models, "chatty", dtypes=("float32", "bfloat16"))
     found = [e for e in advise(app, both, Silent()).measured if e.route == "plain"]
     assert {each.dtype for each in found} == {"float32", "bfloat16"}
@@ -395,17 +432,10 @@ def test_two_precisions_of_a_model_are_two_variants(
     )
 
 
-def test_a_model_that_fails_is_reported_and_the_others_go_on(
-    tmp_path: Path, app: Path, models: Path, advice: Advice
-) -> None:
-    broken = Path(shutil.copytree(models / "narrow", tmp_path / "broken"))
-    weights = broken / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-    found = advise(app, AdviseOptions((str(broken), str(models / "chatty"))), Silent())
-    assert [each.model for each in found.failed] == [f"{broken} float32"]
-    assert found.failed[0].reason
-    assert {each.model for each in found.ranked} == {str(models / "chatty")}
-    assert len(found.errors) == 1
+def test_a_catalogue_model_is_asked_in_the_format_it_was_tuned_by(models: Path) -> None:
+    asked = Variant("dolly-v2-3b", models / "narrow", "float32").engine(Silent())
+    assert asked.prompt_format == "dolly"
+    assert Variant("pythia-2.8b", models / "narrow", "float32").engine(Silent()).prompt_format == ""
 
 
 def test_ways_to_ask_are_the_open_routes_once_each_or_zero_shot(tmp_path: Path) -> None:
@@ -471,7 +501,7 @@ def test_a_model_over_the_memory_is_left_out_without_being_loaded(
         {"w": {"dtype": "BF16", "shape": [10**7, 10**6], "data_offsets": [0, 0]}}
     ).encode()
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    assert parameters(folder) == 10**13
+    assert parameters_of(folder) == 10**13
     app = write_app(tmp_path / "app")
     with pytest.raises(ModelError, match=r"needs about 40001\.0 GB.*20001\.0 GB") as caught:
         advise(app, AdviseOptions((str(folder),), dtypes=("float32", "bfloat16")), Silent())

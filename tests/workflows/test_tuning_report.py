@@ -18,7 +18,6 @@ from hinlap.tuning.recipe import Recipe
 from hinlap.tuning.tuned import Evaluation, Taught, Tuned
 from hinlap.workflows.measuring import Measured
 from hinlap.workflows.tuning_report import (
-    _WORDS,
     AFTER,
     BEFORE,
     FEW_SHOT,
@@ -33,6 +32,7 @@ from hinlap.workflows.tuning_report import (
     report_lines,
     write_report,
 )
+from hinlap.workflows.tuning_words import _WORDS
 
 EVIL = "</div><script>document.title='owned'</script><img src=x onerror=alert(1)>"
 THAI = "ช้างตัวหนึ่งเดินข้ามถนนในตอนเช้า และรถทุกคันหยุดรอ"

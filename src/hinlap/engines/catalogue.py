@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -205,6 +206,29 @@ def converted_gguf(path: Path, progress: Progress) -> Path:
 
         convert(path, folder, progress)
     return folder
+
+
+def parameters_of(folder: Path) -> int:
+    """How many weights a model's safetensors hold, by their headers. Raises ModelError for a
+    file that is not whole."""
+    total = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with file.open("rb") as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                if length > file.stat().st_size:
+                    raise ValueError("its header is longer than the file")
+                header = json.loads(stream.read(length))
+            total += sum(
+                math.prod(tensor["shape"])
+                for name, tensor in header.items()
+                if name != "__metadata__"
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"no whole safetensors file: {error}", where=str(file), hint="fetch it again"
+            ) from error
+    return total
 
 
 def weights_digest(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from hinlap.core.errors import ModelError
@@ -15,9 +16,12 @@ from hinlap.engines.service_scoring import ServiceScorer, scorer_at
 class EnginePool:
     """Routes that name the same model share its weights in memory."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, opened: Mapping[str, LocalEngine] | None = None) -> None:
+        """opened: engines that answer for a model's name already."""
         self._progress = progress
-        self._engines: dict[tuple[str, Path | None], LocalEngine] = {}
+        self._engines: dict[tuple[str, Path | None], LocalEngine] = {
+            (model, None): engine for model, engine in (opened or {}).items()
+        }
 
     def local(self, model: str, adapter: Path | None = None) -> LocalEngine:
         """Raises ModelError when the model cannot be had (see `model_folder`)."""

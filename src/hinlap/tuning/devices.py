@@ -1,9 +1,9 @@
 """What models are tuned on: memory, speed and price of a few devices, and this machine.
 
-Memory is in bytes as a program can use it. Speeds are peaks of dense products (no sparsity) from
-NVIDIA's data sheets: A100 (nvidia-a100-datasheet, 2021), H100 SXM (2023), L4 (2023), T4 (2019).
-Prices are lists of on-demand machines in USD for one device and hour; each says whose and when,
-and they move: `usd_per_hour` of a plan can be given instead.
+Memory is in bytes as a program can use it. Speeds are peaks of dense products (no sparsity), of the
+H100 as SXM. Prices are of on-demand machines, in USD for one device and hour. Speeds (of NVIDIA's
+data sheets) and prices are as remembered, not looked up: check them before they decide anything.
+Prices move, too: `usd_per_hour` of a plan can be given instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SECONDS_OF_MEASURING = 0.2
 @dataclass(frozen=True, slots=True)
 class Device:
     """memory_bytes: usable. flops_*: peak FLOP/s of products whose factors have that precision.
-    usd_per_hour: of one device; None where none is paid. price: whose list, and its date."""
+    usd_per_hour: of one device; None where none is paid. price: whose list, and how sure it is."""
 
     name: str
     kind: str  # cuda or cpu
@@ -31,8 +31,9 @@ class Device:
     price: str = ""
 
 
-_LAMBDA = "Lambda, machine of 8, lambda.ai/instances, read 2026-09-20"
-_AWS = "AWS list of us-east-1 as of 2025, {} (one device)"
+_REMEMBERED = "as remembered, check it"
+_LAMBDA = f"Lambda, of a machine of 8, {_REMEMBERED}"
+_AWS = f"AWS, us-east-1, {{}} (one device), {_REMEMBERED}"
 
 DEVICES: dict[str, Device] = {
     device.name: device

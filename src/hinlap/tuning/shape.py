@@ -100,9 +100,9 @@ _SMOLLM2_135M = {
     "torch_dtype": "bfloat16",
 }
 
-# From the config.json beside the weights on huggingface.co (EleutherAI/pythia-*, databricks/
-# dolly-v2-*, HuggingFaceTB/SmolLM2-135M*), as read in 2026. dolly-v2's vocabulary is smaller: its
-# trainer cut the rows that Pythia keeps only to fill up a multiple of 128 times its sharding.
+# What the config.json beside the weights on huggingface.co says (EleutherAI/pythia-*, databricks/
+# dolly-v2-*, HuggingFaceTB/SmolLM2-135M*), as remembered: where a plan must be sure, name a folder
+# with the config.json. dolly-v2's vocabulary has fewer rows than that of the Pythia it began from.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "EleutherAI/pythia-160m": _pythia(12, 768, 12, 50304),
     "EleutherAI/pythia-410m": _pythia(24, 1024, 16, 50304),

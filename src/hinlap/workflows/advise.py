@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from hinlap.engines.catalogue import (
     fits,
     machine_memory_bytes,
     model_folder,
+    parameters_of,
 )
 from hinlap.engines.local import LocalEngine
 from hinlap.metrics.perplexity import Foreseen, foresight
@@ -64,7 +64,7 @@ from hinlap.workflows.advise_variant import (
     ways_to_ask,
 )
 from hinlap.workflows.answer import route_context, run_route
-from hinlap.workflows.compare import LATENCY_REQUESTS, _figure, _latency
+from hinlap.workflows.compare import LATENCY_REQUESTS, figure_of, latency_of
 from hinlap.workflows.comparison import Figure, Latency
 from hinlap.workflows.load import load
 from hinlap.workflows.measuring import Measured, Weigher, measure_all, needs_weigher
@@ -161,7 +161,7 @@ def _variants(
     }
     for name in names:
         folder = folders[name]
-        weights = parameters(folder) if folder else CATALOGUE[name].parameters
+        weights = parameters_of(folder) if folder else CATALOGUE[name].parameters
         for dtype in dict.fromkeys(options.dtypes):
             needed, free = _needed(weights, dtype), machine_memory_bytes()
             if folder is not None and needed <= free:
@@ -215,29 +215,6 @@ def _not_here(name: str) -> LeftOut:
         entry.memory_bytes,
         fits(entry),
     )
-
-
-def parameters(folder: Path) -> int:
-    """How many weights a model's safetensors hold, by their headers. Raises ModelError for a
-    file that is not whole."""
-    total = 0
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with file.open("rb") as stream:
-                length = int.from_bytes(stream.read(8), "little")
-                if length > file.stat().st_size:
-                    raise ValueError("its header is longer than the file")
-                header = json.loads(stream.read(length))
-            total += sum(
-                math.prod(tensor["shape"])
-                for name, tensor in header.items()
-                if name != "__metadata__"
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(
-                f"no whole safetensors file: {error}", where=str(file), hint="fetch it again"
-            ) from error
-    return total
 
 
 def _measure(app: App, variant: Variant, options: AdviseOptions, progress: Progress) -> Machine:
@@ -337,7 +314,7 @@ def _weigh(app: App, variant: Variant, machine: Machine, context: RouteContext) 
     """Every route's answers and weights, now all in the store, to figures."""
     engine = variant.engine(Silent())
     quiet = dataclasses.replace(context, progress=Silent())
-    weights = parameters(variant.folder)
+    weights = parameters_of(variant.folder)
     found = []
     for name, route in ready_routes(app, engine, quiet).items():
         run = run_route(app, route, app.test, quiet)
@@ -347,8 +324,8 @@ def _weigh(app: App, variant: Variant, machine: Machine, context: RouteContext) 
         scores = measure_all(app, _outputs(app, run.items), _weigher(app, context, label))
         loss, bits = _foreseen(app, route, machine, quiet)
         by = app.spec.decide.by if app.spec.decide else None
-        quality = {key: _figure(app, measured) for key, measured in scores.items()}
-        latency = _latency(run.items)
+        quality = {key: figure_of(app, measured) for key, measured in scores.items()}
+        latency = latency_of(run.items)
         counts = {status.value: sum(i.status is status for i in run.items) for status in Status}
         in_language, told = _languages(app, run.items)
         advised = Advised(
@@ -416,8 +393,8 @@ def _foreseen(
     scores = {each.name: each for each in foresight(list(stretches.values()), signature)}
     ids = tuple(stretches)
     return (
-        _figure(app, Measured(scores["loss"], ids)),
-        _figure(app, Measured(scores["bits_per_byte"], ids)),
+        figure_of(app, Measured(scores["loss"], ids)),
+        figure_of(app, Measured(scores["bits_per_byte"], ids)),
     )
 
 

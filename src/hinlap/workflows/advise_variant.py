@@ -25,7 +25,7 @@ from hinlap.core.messages import Continuation, Prompt
 from hinlap.core.progress import Progress
 from hinlap.data.whole_file import write_whole
 from hinlap.engines.cache import weigh_all
-from hinlap.engines.catalogue import EMBEDDED
+from hinlap.engines.catalogue import EMBEDDED, known_prompt_format
 from hinlap.engines.local import LocalEngine
 from hinlap.engines.pool import EnginePool
 from hinlap.routes.route import Route, RouteContext
@@ -45,7 +45,13 @@ class Variant:
     dtype: str
 
     def engine(self, progress: Progress) -> LocalEngine:
-        return LocalEngine(self.model, self.folder, dtype=self.dtype, progress=progress)
+        return LocalEngine(
+            self.model,
+            self.folder,
+            dtype=self.dtype,
+            progress=progress,
+            prompt_format=known_prompt_format(self.model, self.folder),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +99,10 @@ def ways_to_ask(app: App, limit: int | None) -> App:
     return dataclasses.replace(app, spec=declared, test=app.test[:limit])
 
 
-class _OneModel(EnginePool):
-    """Whatever model a route names, this one answers."""
-
-    def __init__(self, engine: LocalEngine, progress: Progress) -> None:
-        super().__init__(progress)
-        self._engine = engine
-
-    def local(self, model: str, adapter: Path | None = None) -> LocalEngine:
-        return self._engine
-
-
 def ready_routes(app: App, engine: LocalEngine, context: RouteContext) -> dict[str, Route]:
-    """The app's routes, all asking ``engine``."""
-    context = dataclasses.replace(context, pool=_OneModel(engine, context.progress))
+    """The app's routes, all asking ``engine``, whatever model they name."""
+    pool = EnginePool(context.progress, {spec.model: engine for spec in app.spec.routes.values()})
+    context = dataclasses.replace(context, pool=pool)
     return {name: build_route(name, app, context) for name in app.spec.routes}
 
 

@@ -208,10 +208,11 @@ def _premade(app: App, context: RouteContext) -> dict[str, Figure]:
     own = [m for m in app.spec.metrics if m.label or m.of or not needs_reference(m)]
     app = app.with_metrics(own)
     measured = measure_all(app, outputs, _weigher(app, context, "weighing premade outputs"))
-    return {key: _figure(app, m) for key, m in measured.items() if m.scores.n}
+    return {key: figure_of(app, m) for key, m in measured.items() if m.scores.n}
 
 
-def _figure(app: App, measured: Measured) -> Figure:
+def figure_of(app: App, measured: Measured) -> Figure:
+    """A metric's value with its 95% bootstrap interval over the items, by the app's seed."""
     scores = measured.scores
     interval = bootstrap_interval(
         scores.stats, scores.reduce, seed=app.spec.seed, share=scores.share
@@ -248,7 +249,7 @@ def _result(app: App, outcome: _Outcome, context: RouteContext) -> RouteResult:
             items=(),
         )
     route, items = outcome.run.route, outcome.run.items
-    latency = _latency(items)
+    latency = latency_of(items)
     completions = [s.completion for item in items for s in item.steps if s.completion]
     output_tokens = sum(c.output_tokens for c in completions)
     busy = sum(c.seconds / c.batch_size for c in completions)
@@ -259,7 +260,7 @@ def _result(app: App, outcome: _Outcome, context: RouteContext) -> RouteResult:
         reason=str(outcome.error) if outcome.error is not None else "",
         model=route.model,
         traits=route.traits,
-        quality={key: _figure(app, measured) for key, measured in outcome.scores.items()},
+        quality={key: figure_of(app, measured) for key, measured in outcome.scores.items()},
         latency=latency,
         cost=_cost(app, route, items, latency),
         input_tokens=sum(c.input_tokens for c in completions),
@@ -279,9 +280,10 @@ def _billed_without_answer(app: App, budget: Budget | None) -> tuple[str, ...]:
     return (label("unanswered", app.spec.language, n=count, usd=short(usd)),) if count else ()
 
 
-def _latency(items: Sequence[ItemResult]) -> Latency:
-    """Over items all of whose steps were asked singly; a cached answer has the time of its
-    making, and a batch's time is no request's."""
+def latency_of(items: Sequence[ItemResult]) -> Latency:
+    """Seconds of whole items, over those with a usable answer all of whose steps were asked
+    singly; a cached answer has the time of its making, and a batch's time is no request's.
+    Undefined (n = 0): no item was asked so."""
     seconds = []
     for item in items:
         asked = [s.completion for s in item.steps if s.completion is not None]

@@ -137,10 +137,9 @@ def kinds_named(names: Sequence[str], option: str) -> set[tuple[str, str]]:
 def _tokens(rows: Sequence[Row], model: str, progress: Progress) -> Tokens:
     """As training would see each row: the rendered prompt, then answer and ending token."""
     from hinlap.core.messages import Prompt
-    from hinlap.engines.catalogue import model_folder
-    from hinlap.engines.local import LocalEngine
+    from hinlap.engines.pool import open_local
 
-    engine = LocalEngine(model, model_folder(model, progress))
+    engine = open_local(model, progress)
     counts = []
     progress.start(f"tokens of {model}", len(rows))
     for row in rows:

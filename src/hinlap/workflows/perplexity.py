@@ -57,14 +57,13 @@ def measure_perplexity(
     Raises UserError for a stride over the window, InputError for a text that is empty or no
     UTF-8, ModelError when the model cannot be had.
     """
-    from hinlap.engines.catalogue import model_folder
-    from hinlap.engines.local import LocalEngine
+    from hinlap.engines.pool import open_local
 
     if field is None:
         texts = [_running_text(text)]
     else:
         texts = [row for (row,) in read_text_file(text, field=field).rows]
-    engine = LocalEngine(model, model_folder(model, progress), dtype=dtype, progress=progress)
+    engine = open_local(model, progress, dtype=dtype)
     window = engine.context_length if window is None else window
     stride = window if stride is None else stride
     if not 1 <= stride <= window or window < 2:
