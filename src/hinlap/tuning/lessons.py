@@ -137,7 +137,10 @@ def _turns(lesson: Lesson, tokenizer: Any) -> list[tuple[str, str]]:
         last = index == len(lesson.messages) - 1
         before = _as_dicts(lesson, index, tokenizer.chat_template, last)
         if not tokenizer.chat_template:
-            messages = [Message(m.role, d["content"]) for m, d in zip(lesson.messages[:index], before, strict=True)]
+            messages = [
+                Message(m.role, d["content"])
+                for m, d in zip(lesson.messages[:index], before, strict=True)
+            ]
             turns.append((render_plain(Prompt(tuple(messages))), answer))
             continue
         asked = str(
