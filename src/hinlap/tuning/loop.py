@@ -100,11 +100,11 @@ class Loop:
     def weights(self) -> dict[str, torch.Tensor]:
         """The trained weights to publish, by the model's own names: those of the best evaluation
         where the recipe stops early, else the last. {} but in the first process."""
-        file = self.home / CHECKPOINT / _BEST
-        if self.recipe.early_stopping is None or not file.is_file():
+        if self.recipe.early_stopping is None or not self.course.evaluations:
             return self._spread.whole_weights()
         if not self._accelerator.is_main_process:
             return {}
+        file = self.home / CHECKPOINT / _BEST
         best = torch.load(file, weights_only=True, map_location="cpu")
         return best["weights"]  # type: ignore[no-any-return]
 
