@@ -179,7 +179,10 @@ def test_two_processes_make_the_losses_and_weights_of_one(ran: Ran, ones: dict[s
 def test_killed_processes_go_on_as_unbroken_ones(
     tiny_model: Path, ran: Ran, ones: dict[str, Tuned]
 ) -> None:
-    assert [code for code, _ in ran.killed] == [-signal.SIGKILL] * 2, ran.killed
+    (first, _), (second, told) = ran.killed
+    assert first == -signal.SIGKILL
+    if second != -signal.SIGKILL:  # it was quicker to see that the other is gone
+        assert (second, "another process of this training ended" in told) == (1, True), told
     assert read_tuned(ran.left) is None
     assert not (ran.folder / "full" / "checkpoint").exists()
     alone = spread_job(tiny_model, RECIPES["full"])

@@ -85,7 +85,7 @@ class Loop:
         self._progress.advance(done)
         device = self._accelerator.device.type
         try:
-            with quick_products(device), _telling_full_disk(self.home):
+            with quick_products(device), _telling_why(self.home):
                 if not self.course.evaluations:
                     self._evaluate(0, watch)
                 self._spread.model.train()
@@ -269,8 +269,8 @@ class Loop:
             os.replace(temporary, file)
 
 
-class _telling_full_disk:
-    """A disk that is full, as StorageError."""
+class _telling_why:
+    """A disk that is full as StorageError, another process that ended as EngineError."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -278,6 +278,15 @@ class _telling_full_disk:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        lost = isinstance(error, torch.distributed.DistError) or (
+            isinstance(error, RuntimeError) and "gloo" in str(error)
+        )
+        if lost:
+            raise EngineError(
+                "another process of this training ended",
+                where=str(self._home),
+                hint="its own message says why; the same command goes on from the last checkpoint",
+            ) from error
         full = isinstance(error, OSError) or (
             isinstance(error, RuntimeError)
             and ("PytorchStreamWriter" in str(error) or "No space" in str(error))
