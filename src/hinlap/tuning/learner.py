@@ -96,7 +96,7 @@ class Learner(torch.nn.Module):
                 logits_to_keep=flat.read,
             ).logits[0]
             return kernels.plain_loss(logits, flat.targets)
-        inner = _unwrapped(self.model)
+        inner = unwrapped(self.model)
         hidden = inner.base_model(
             input_ids=flat.ids[None], position_ids=flat.positions[None], use_cache=False
         ).last_hidden_state[0]
@@ -107,7 +107,7 @@ class Learner(torch.nn.Module):
 
     def _prepare(self, fused_head: bool) -> str:
         """Takes the quick ways that give the plain way's loss; why packing is not one of them."""
-        inner = _unwrapped(self.model)
+        inner = unwrapped(self.model)
         if not getattr(inner, "_supports_attention_backend", False):
             return "transformers does not route its attention through the common interface"
         device = next(inner.parameters()).device
@@ -149,7 +149,7 @@ class Learner(torch.nn.Module):
         embedding.float()
 
 
-def _unwrapped(model: Any) -> Any:
+def unwrapped(model: Any) -> Any:
     """The transformers model inside PEFT's."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 

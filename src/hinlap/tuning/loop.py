@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,15 +19,15 @@ import torch
 
 from hinlap.core.errors import EngineError, StorageError
 from hinlap.core.progress import Progress
-from hinlap.tuning.learner import Learner, flat_of, quick_products
+from hinlap.tuning.learner import flat_of, quick_products
 from hinlap.tuning.lessons import Taken
+from hinlap.tuning.processes import Spread, keep, led
 from hinlap.tuning.recipe import Recipe
 from hinlap.tuning.steps import dealt, learning_rate, steps_an_epoch, steps_of
 from hinlap.tuning.tuned import CHECKPOINT, METRICS, Evaluation
 
-_STATE = "state.pt"
 _BEST = "best.pt"
-_SHARDED = "sharded"
+_APART = 1_000_003  # between the random numbers of two processes
 _DIVERGED_NATS = 2.0  # a token, above the lowest mean of as many steps
 _DIVERGED_STEPS = 10
 
@@ -54,12 +52,11 @@ class Loop:
 
     def __init__(
         self,
-        learner: Learner,
+        spread: Spread,
         recipe: Recipe,
         sequences: Sequence[Taken],
         held_out: Sequence[Taken],
         home: Path,
-        accelerator: Any,
         progress: Progress,
     ) -> None:
         self.recipe = recipe
@@ -68,24 +65,10 @@ class Loop:
         self._sequences = sequences
         self._held_out = held_out
         self._steps = steps_of(len(sequences), recipe)
-        self._accelerator = accelerator
+        self._spread = spread
+        self._accelerator = spread.accelerator
         self._progress = progress
-        self._learner = learner
-        weights = [p for p in learner.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
-        self._model, self._optimizer = accelerator.prepare(learner, optimizer)
-        self._weights = [p for p in self._model.parameters() if p.requires_grad]
-        kind = str(accelerator.distributed_type).rpartition(".")[2]
-        self._deepspeed = kind == "DEEPSPEED"
-        self._sharded = kind in ("DEEPSPEED", "FSDP")
         self._resume()
-
-    @property
-    def model(self) -> Any:
-        """As Accelerate wrapped it."""
-        return self._model
 
     @property
     def total_steps(self) -> int:
@@ -102,27 +85,35 @@ class Loop:
         self._progress.advance(done)
         device = self._accelerator.device.type
         try:
-            with quick_products(device), _telling_full_disk(self.home):
+            with quick_products(device), _telling_why(self.home):
                 if not self.course.evaluations:
                     self._evaluate(0, watch)
-                self._model.train()
+                self._spread.model.train()
                 for step in range(done, len(self._steps)):
-                    self._one(step, watch)
                     if self.course.stopped:
                         break
+                    self._one(step, watch)
         finally:
             self._progress.finish()
-        if self.recipe.early_stopping is not None:
-            self._back_to_best()
         return self.course
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The trained weights to publish, by the model's own names: those of the best evaluation
+        where the recipe stops early, else the last. {} but in the first process."""
+        if self.recipe.early_stopping is None or not self.course.evaluations:
+            return self._spread.whole_weights()
+        if not self._accelerator.is_main_process:
+            return {}
+        file = self.home / CHECKPOINT / _BEST
+        best = torch.load(file, weights_only=True, map_location="cpu")
+        return best["weights"]  # type: ignore[no-any-return]
 
     def _one(self, step: int, watch: Callable[[dict[str, Any]], None]) -> None:
         began = time.perf_counter()
-        torch.manual_seed(self.recipe.seed + 1 + step)  # dropout: the same after a resume
+        # dropout: the same after a resume, another in each process
+        torch.manual_seed(self.recipe.seed + 1 + step + _APART * self._accelerator.process_index)
         rate = learning_rate(step, len(self._steps), self.recipe)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        loss, norm, tokens, learnt = self._learn(self._steps[step])
+        loss, norm, tokens, learnt = self._learn(self._steps[step], rate)
         if not math.isfinite(loss):
             raise EngineError(
                 f"the loss is {loss} at step {step + 1}",
@@ -153,11 +144,11 @@ class Loop:
         last = step + 1 == len(self._steps)
         if (step + 1) % every == 0 or last:
             self._evaluate(step + 1, watch)
-            self._model.train()
+            self._spread.model.train()
         if (step + 1) % self.recipe.checkpoint_every == 0 or last or course.stopped:
             self._checkpoint()
 
-    def _learn(self, chosen: Sequence[int]) -> tuple[float, float, int, int]:
+    def _learn(self, chosen: Sequence[int], rate: float) -> tuple[float, float, int, int]:
         """One optimizer step: loss, norm of the gradient before clipping, tokens, learnt ones."""
         accelerator, recipe = self._accelerator, self.recipe
         sequences = [self._sequences[i] for i in chosen]
@@ -166,53 +157,31 @@ class Loop:
             [len(each) for each in sequences], accelerator.num_processes, recipe.forward_tokens
         )[accelerator.process_index]
         total = torch.zeros((), device=accelerator.device)
-        scale = accelerator.num_processes / learnt  # wrappers take the mean over processes
+        scale = accelerator.num_processes / learnt  # the mean over processes is taken
         for index, places in enumerate(forwards):
-            alone = index == len(forwards) - 1
-            with nullcontext() if alone or self._sharded else accelerator.no_sync(self._model):
-                # a process without sequences goes along with one that does not count
-                flat = flat_of([sequences[i] for i in places or [0]], accelerator.device)
-                with self._casting():
-                    nats, _ = self._model(flat)
-                accelerator.backward(nats * (scale if places else 0.0))
+            # a process without sequences goes along with one that does not count
+            flat = flat_of([sequences[i] for i in places or [0]], accelerator.device)
+            last = index == len(forwards) - 1
+            nats = self._spread.learn(flat, scale if places else 0.0, last=last)
             if places:
-                total += nats.detach()
-        norm = self._clip()
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+                total += nats
+        norm = self._spread.step(rate)
         if accelerator.num_processes > 1:
             total = accelerator.reduce(total, "sum")
         return float(total) / learnt, norm, sum(map(len, sequences)), learnt
-
-    def _casting(self) -> Any:
-        """Products in bfloat16 where the weights that train are float32; LoRA's frozen weights are
-        in bfloat16 themselves, and DeepSpeed keeps its own copies."""
-        whole = self.recipe.method in ("full", "scratch") and not self._deepspeed
-        return torch.autocast(
-            self._accelerator.device.type,
-            torch.bfloat16,
-            enabled=whole and self.recipe.precision == "bf16",
-        )
-
-    def _clip(self) -> float:
-        limit = self.recipe.clip or math.inf
-        if self._deepspeed:
-            return float(self._model.get_global_grad_norm() or 0.0)  # its engine clips
-        return float(self._accelerator.clip_grad_norm_(self._weights, limit))
 
     def _evaluate(self, step: int, watch: Callable[[dict[str, Any]], None]) -> None:
         if not self._held_out:
             return
         accelerator = self._accelerator
-        self._model.eval()
+        self._spread.model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
         lengths = [len(each) for each in self._held_out]
         forwards = dealt(lengths, accelerator.num_processes, self.recipe.forward_tokens)
         with torch.no_grad():
             for places in forwards[accelerator.process_index]:
                 flat = flat_of([self._held_out[i] for i in places or [0]], accelerator.device)
-                with self._casting():
-                    nats, hits = self._model(flat)
+                nats, hits = self._spread.weigh(flat)
                 if places:
                     sums += torch.stack([nats.double(), hits.double()])
         if accelerator.num_processes > 1:
@@ -237,7 +206,8 @@ class Loop:
             return
         before = [each.loss for each in self.course.evaluations[:-1]]
         if not before or found.loss < min(before) - rule.least_gain:
-            self._save(_BEST, {"weights": self._trained(), "step": found.step})
+            content = {"weights": self._spread.whole_weights(), "step": found.step}
+            led(self._accelerator, lambda: keep(self.home / CHECKPOINT / _BEST, content))
             return
         best = before.index(min(before))
         if len(before) - best >= rule.patience:
@@ -245,12 +215,6 @@ class Loop:
                 f"stopped early at step {found.step}: the held-out loss was best "
                 f"({before[best]:.4f}) at step {self.course.evaluations[best].step}"
             )
-
-    def _back_to_best(self) -> None:
-        file = self.home / CHECKPOINT / _BEST
-        if file.is_file() and not self._sharded:
-            best = torch.load(file, weights_only=True, map_location="cpu")
-            self._load_trained(best["weights"])
 
     def _look_for_divergence(self) -> None:
         losses, span = self.course.losses, _DIVERGED_STEPS
@@ -276,61 +240,14 @@ class Loop:
                 sink.write(json.dumps(line) + "\n")
         watch(line)
 
-    def _trained(self) -> dict[str, Any]:
-        inner = self._accelerator.unwrap_model(self._model)
-        return {n: p.detach() for n, p in inner.named_parameters() if p.requires_grad}
-
-    def _load_trained(self, weights: dict[str, Any]) -> None:
-        inner = self._accelerator.unwrap_model(self._model)
-        with torch.no_grad():
-            for name, parameter in inner.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(weights[name])
-
-    def _save(self, name: str, content: dict[str, Any]) -> None:
-        """One file, renamed into place: a kill or a full disk leaves the one before."""
-        if not self._accelerator.is_main_process or self._sharded:
-            return
-        folder = self.home / CHECKPOINT
-        folder.mkdir(exist_ok=True)
-        temporary = folder / f"{name}.tmp"
-        try:
-            torch.save(content, temporary)
-        except (RuntimeError, OSError):
-            temporary.unlink(missing_ok=True)
-            raise
-        os.replace(temporary, folder / name)
-
     def _checkpoint(self) -> None:
-        course = asdict(self.course)
-        if not self._sharded:
-            state = {"weights": self._trained(), "optimizer": self._optimizer.state_dict()}
-            self._save(_STATE, {"course": course, **state})
-            return
-        folder = self.home / CHECKPOINT / f"{_SHARDED}-{len(self.course.losses)}"
-        self._accelerator.save_state(str(folder))
-        self._accelerator.wait_for_everyone()
-        if self._accelerator.is_main_process:
-            temporary = folder.parent / "course.tmp"
-            temporary.write_text(json.dumps(course))
-            os.replace(temporary, folder.parent / "course.json")
-            for old in folder.parent.glob(f"{_SHARDED}-*"):
-                if old != folder:
-                    shutil.rmtree(old)
-        self._accelerator.wait_for_everyone()
+        self._spread.save(self.home / CHECKPOINT, asdict(self.course))
 
     def _resume(self) -> None:
-        folder = self.home / CHECKPOINT
-        if not self._sharded and (folder / _STATE).is_file():
-            state = torch.load(folder / _STATE, weights_only=True, map_location="cpu")
-            self._load_trained(state["weights"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self._take_up(state["course"])
-        elif self._sharded and (folder / "course.json").is_file():
-            course = json.loads((folder / "course.json").read_text())
-            self._accelerator.load_state(str(folder / f"{_SHARDED}-{len(course['losses'])}"))
+        course = self._spread.load(self.home / CHECKPOINT)
+        if course is not None:
             self._take_up(course)
-        self._forget_later_lines()
+        led(self._accelerator, self._forget_later_lines)
 
     def _take_up(self, course: dict[str, Any]) -> None:
         evaluations = [Evaluation(**each) for each in course.pop("evaluations")]
@@ -339,7 +256,7 @@ class Loop:
     def _forget_later_lines(self) -> None:
         """Lines of steps after the checkpoint, which are made again."""
         file = self.home / METRICS
-        if self._accelerator.is_main_process and file.is_file():
+        if file.is_file():
             kept = []
             for line in file.read_text(encoding="utf-8").splitlines():
                 try:
@@ -350,11 +267,10 @@ class Loop:
             temporary = file.with_suffix(".tmp")
             temporary.write_text("".join(kept), encoding="utf-8")
             os.replace(temporary, file)
-        self._accelerator.wait_for_everyone()
 
 
-class _telling_full_disk:
-    """A disk that is full, as StorageError."""
+class _telling_why:
+    """A disk that is full as StorageError, another process that ended as EngineError."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -362,6 +278,15 @@ class _telling_full_disk:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        lost = isinstance(error, torch.distributed.DistError) or (
+            isinstance(error, RuntimeError) and "gloo" in str(error)
+        )
+        if lost:
+            raise EngineError(
+                "another process of this training ended",
+                where=str(self._home),
+                hint="its own message says why; the same command goes on from the last checkpoint",
+            ) from error
         full = isinstance(error, OSError) or (
             isinstance(error, RuntimeError)
             and ("PytorchStreamWriter" in str(error) or "No space" in str(error))

@@ -21,11 +21,12 @@ from hinlap.tuning.tuned import ADAPTER, CHECKPOINT, MODEL, SUMMARY, Taught, Tun
 
 if TYPE_CHECKING:
     from hinlap.tuning.bases import Base
-    from hinlap.tuning.loop import Course, Loop
+    from hinlap.tuning.loop import Course
+    from hinlap.tuning.processes import Spread
 
 _RUN = "run.json"
 _OURS = {_RUN, SUMMARY, CHECKPOINT, "metrics.jsonl", "metrics.tmp", "trackers", "texts.jsonl"}
-_NOT_MATHS = ("checkpoint_every", "name", "source")
+_NOT_MATHS = ("checkpoint_every", "name", "source", "zero")
 """Fields of a recipe that do not change what comes out."""
 
 
@@ -68,9 +69,19 @@ def tune(
     several processes all of them call it. Raises UserError when no row teaches, InputError when
     the folder holds something else or a training of other data, and as `Loop.run`.
     """
-    done = _prepare_folder(job, home)
-    if done is not None:
+    done = read_tuned(home)
+    if done is not None and done.digest == job.digest():
         return done
+    try:
+        from hinlap.tuning.bases import fresh_model, model_for
+        from hinlap.tuning.learner import Learner
+        from hinlap.tuning.loop import Loop
+        from hinlap.tuning.processes import Spread, joined, led, sharing_of
+
+        accelerator = joined(home, trackers)
+    except ImportError as error:
+        raise MissingExtraError(error.name or "accelerate", "local") from error
+    led(accelerator, lambda: _claim_folder(job, home))
     if not job.encoded.taken:
         reasons = ", ".join(f"{n} {why}" for why, n in job.encoded.left_out.items()) or "none given"
         raise UserError(
@@ -78,16 +89,7 @@ def tune(
             where="tuning",
             hint=f"raise max_length (now {job.recipe.max_length}) or add rows with outputs",
         )
-    try:
-        import torch
-        from accelerate import Accelerator
-
-        from hinlap.tuning.bases import fresh_model, model_for
-        from hinlap.tuning.learner import Learner
-        from hinlap.tuning.loop import Loop
-    except ImportError as error:
-        raise MissingExtraError(error.name or "accelerate", "local") from error
-    accelerator = _accelerator(home, trackers, Accelerator, torch)
+    _, stage = sharing_of(job.recipe, accelerator.num_processes)
     told = progress if accelerator.is_main_process else Silent()
     for why, count in job.encoded.left_out.items():
         told.say(f"tuning: {counted(count, 'row')} left out, {why}")
@@ -96,28 +98,27 @@ def tune(
     else:
         model = model_for(job.recipe, job.base, job.tokenizer)
     model.to(accelerator.device)
-    sharded = str(accelerator.distributed_type).endswith(("DEEPSPEED", "FSDP"))
-    learner = Learner(model, fused_head=not sharded)
+    # ZeRO-3 gathers weights module by module, and the fused head takes one from its module
+    learner = Learner(model, fused_head=stage != 3)
     if learner.why_not:
         told.say(f"tuning: one sequence at a time, since {learner.why_not}; the same numbers")
     if trackers:
         accelerator.init_trackers("hinlap", config=_flat(job.recipe.model_dump(mode="json")))
-    loop = Loop(learner, job.recipe, job.encoded.taken, job.held_out.taken, home, accelerator, told)
-    course = loop.run(_watch(accelerator, trackers))
-    if trackers:
-        accelerator.end_training()
-    _publish(job, home, loop, course, accelerator)
+    spread = Spread(learner, job.recipe, accelerator)
+    loop = Loop(spread, job.recipe, job.encoded.taken, job.held_out.taken, home, told)
+    loop.run(_watch(accelerator, trackers))
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    weights = loop.weights()
+    led(accelerator, lambda: _publish(job, home, loop.course, weights, spread))
     tuned = read_tuned(home)
     assert tuned is not None
     return tuned
 
 
-def _prepare_folder(job: Job, home: Path) -> Tuned | None:
-    """What was tuned there from the same parts; None where training is to begin or go on."""
+def _claim_folder(job: Job, home: Path) -> None:
+    """Writes there what is to be trained, unless something else lies there."""
     parts = job.parts()
-    tuned = read_tuned(home)
-    if tuned is not None and tuned.digest == job.digest():
-        return tuned
     try:
         before = json.loads((home / _RUN).read_bytes()) if (home / _RUN).is_file() else None
         others = {f.name for f in home.iterdir()} - _OURS if home.is_dir() else set()
@@ -143,15 +144,6 @@ def _prepare_folder(job: Job, home: Path) -> Tuned | None:
         raise StorageError(
             f"cannot write the tuned model: {error.strerror or error}", where=str(home)
         ) from error
-    return None
-
-
-def _accelerator(home: Path, trackers: Sequence[str], kind: Any, torch: Any) -> Any:
-    return kind(
-        cpu=not torch.cuda.is_available(),
-        log_with=list(trackers) or None,
-        project_dir=str(home / "trackers"),
-    )
 
 
 def _watch(accelerator: Any, trackers: Sequence[str]) -> Callable[[dict[str, Any]], None]:
@@ -162,7 +154,9 @@ def _watch(accelerator: Any, trackers: Sequence[str]) -> Callable[[dict[str, Any
     )
 
 
-def _publish(job: Job, home: Path, loop: Loop, course: Course, accelerator: Any) -> None:
+def _publish(
+    job: Job, home: Path, course: Course, weights: Mapping[str, Any], spread: Spread
+) -> None:
     """The weights, beside and then in place; last the summary that says they are whole."""
     from transformers.utils import logging as transformers_logging
 
@@ -170,18 +164,15 @@ def _publish(job: Job, home: Path, loop: Loop, course: Course, accelerator: Any)
     from hinlap.tuning.tuned import write_tuned
 
     transformers_logging.disable_progress_bar()
-    inner = accelerator.unwrap_model(loop.model).model
+    model = spread.learner.model
     lora = job.recipe.method in ("lora", "qlora")
-    state = _full_state(accelerator, loop) if accelerator.num_processes > 1 else None
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
-        return
+    state = {**weights, **_kept_buffers(model)}
     target = home / (ADAPTER if lora else MODEL)
     work = target.with_name(f".{target.name}")
     shutil.rmtree(work, ignore_errors=True)
     try:
         # PEFT would ask the hub whether the vocabulary grew, which LoRA here never does
-        inner.save_pretrained(
+        model.save_pretrained(
             work, state_dict=state, **({"save_embedding_layers": False} if lora else {})
         )
         (work / "README.md").unlink(missing_ok=True)  # PEFT's empty card
@@ -204,7 +195,7 @@ def _publish(job: Job, home: Path, loop: Loop, course: Course, accelerator: Any)
                 evaluations=tuple(course.evaluations),
                 taught=job.taught,
                 stopped=course.stopped,
-                machine=_machine(accelerator),
+                machine=_machine(spread),
                 digest=job.digest(),
             )
         )
@@ -217,21 +208,18 @@ def _publish(job: Job, home: Path, loop: Loop, course: Course, accelerator: Any)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(home / CHECKPOINT, ignore_errors=True)
-    accelerator.wait_for_everyone()
 
 
-def _full_state(accelerator: Any, loop: Loop) -> Mapping[str, Any]:
-    """Whole weights from all processes, named as the model itself names them."""
-    state = accelerator.get_state_dict(loop.model)
-    return {name.removeprefix("model."): value for name, value in (state or {}).items()}
+def _kept_buffers(model: Any) -> dict[str, Any]:
+    """What the model keeps on disk beside its weights."""
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return {name: value for name, value in model.state_dict().items() if name not in weights}
 
 
-def _machine(accelerator: Any) -> str:
-    kind = accelerator.device.type
-    processes = accelerator.num_processes
-    how = str(accelerator.distributed_type).rpartition(".")[2]
-    spread = f", {processes} processes ({how})" if processes > 1 else ""
-    return f"{kind}, {platform.machine()}{spread}"
+def _machine(spread: Spread) -> str:
+    processes = spread.accelerator.num_processes
+    shared = f", {processes} processes ({spread.name})" if processes > 1 else ""
+    return f"{spread.accelerator.device.type}, {platform.machine()}{shared}"
 
 
 def _flat(fields: Mapping[str, Any], head: str = "") -> dict[str, Any]:
