@@ -28,6 +28,7 @@ from hinlap.engines.weights import load_model
 from hinlap.tuning.learner import Learner
 from hinlap.tuning.lessons import Taken
 from hinlap.tuning.loop import Loop
+from hinlap.tuning.processes import Spread
 from hinlap.tuning.recipe import Recipe
 
 ROWS, HELD_OUT, MAX_LENGTH = 500, 60, 512  # the rows of a shorter run: an argument of write
@@ -103,7 +104,8 @@ def run_ours(job: dict[str, Any]) -> dict[str, Any]:
     lines: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        loop = Loop(Learner(net), recipe, sequences, [], home, Accelerator(cpu=True), Silent())
+        spread = Spread(Learner(net), recipe, Accelerator(cpu=True))
+        loop = Loop(spread, recipe, sequences, [], home, Silent())
         order = range(len(sequences))
         loop._steps = [list(order[i : i + job["batch"]]) for i in order[:: job["batch"]]]
         loop.run(lines.append)

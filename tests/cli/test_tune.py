@@ -174,7 +174,9 @@ def test_a_setting_that_is_none(tmp_path: Path, tiny_model: Path, rows: Path) ->
 def test_the_test_side_of_a_split_does_not_teach(
     tmp_path: Path, tiny_model: Path, rows: Path
 ) -> None:
-    split = CliRunner().invoke(cli, ["data", "split", str(rows), "--out-dir", str(tmp_path / "sides")])
+    split = CliRunner().invoke(
+        cli, ["data", "split", str(rows), "--out-dir", str(tmp_path / "sides")]
+    )
     assert split.exit_code == 0, split.output
     [test] = (tmp_path / "sides").glob("*.test.jsonl")
     file = recipe(tmp_path, tiny_model)

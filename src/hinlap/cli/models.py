@@ -245,3 +245,24 @@ def _print_catalogue() -> None:
         style="dim",
         highlight=False,
     )
+    _print_tuned(console)
+
+
+def _print_tuned(console: Console) -> None:
+    from rich.table import Table
+
+    from hinlap.engines.tuned_index import remembered
+    from hinlap.tuning.tuned import read_tuned
+
+    found = [tuned for home in remembered() if (tuned := read_tuned(home)) is not None]
+    if not found:
+        return
+    table = Table(header_style="bold", pad_edge=False, title="Tuned here", title_justify="left")
+    for column in ("Base", "Method", "Rows", "Loss, held out", "Folder"):
+        table.add_column(column, justify="right" if column == "Rows" else "left", overflow="fold")
+    for tuned in found:
+        weighed = tuned.evaluations
+        loss = f"{weighed[0].loss:.3f} to {weighed[-1].loss:.3f}" if weighed else "-"
+        base = tuned.base or "from scratch"
+        table.add_row(base, tuned.recipe.method, f"{tuned.rows:,}", loss, str(tuned.home))
+    console.print(table)

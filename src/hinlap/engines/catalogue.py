@@ -150,6 +150,8 @@ def model_folder(model: str, progress: Progress) -> Path:
             hint="name a model of this machine: `hinlap models` lists names",
         )
     path = Path(model).expanduser()
+    if (tuned := tuned_parts(path)) is not None:
+        return model_folder(tuned[0], progress)
     if model.endswith(".gguf") and path.is_file():
         return converted_gguf(path, progress)
     if path.is_dir():
@@ -189,6 +191,24 @@ def _has_chat_template(folder: Path) -> bool:
     except (OSError, ValueError):  # whoever opens the tokenizer tells
         return False
     return isinstance(settings, dict) and bool(settings.get("chat_template"))
+
+
+def tuned_parts(home: Path) -> tuple[str, Path | None] | None:
+    """Of a folder that `hinlap tune` made: the model to load, and the adapter beside it, if that is
+    what was tuned. None for any other folder. Raises ModelError where it is not whole."""
+    try:
+        base = json.loads((home / "tuning.json").read_bytes())["base"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"cannot be read: {error}", where=str(home / "tuning.json")) from error
+    if (home / "adapter" / "adapter_config.json").is_file():
+        return str(base), home / "adapter"
+    if (home / "model" / "config.json").is_file():
+        return str(home / "model"), None
+    raise ModelError(
+        "neither adapter nor model is in it", where=str(home), hint="tune again into a new folder"
+    )
 
 
 def is_address(model: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hinlap.core.errors import ModelError
 from hinlap.core.progress import Progress
-from hinlap.engines.catalogue import is_address, known_prompt_format, model_folder
+from hinlap.engines.catalogue import is_address, known_prompt_format, model_folder, tuned_parts
 from hinlap.engines.local import LocalEngine
 from hinlap.engines.prompt_formats import find_format
 from hinlap.engines.service_scoring import ServiceScorer, scorer_at
@@ -45,10 +45,23 @@ class EnginePool:
 def open_local(
     model: str, progress: Progress, *, dtype: str = "float32", prompt_format: str = ""
 ) -> LocalEngine:
-    """Local weights by name. prompt_format: "" for the model's own, or the one it was tuned by.
+    """Local weights by name, or by the folder that `hinlap tune` made. prompt_format: "" for the
+    model's own, or the one it was tuned by.
     Raises ModelError for a format that is none, and as `model_folder`."""
     if prompt_format:
         find_format(prompt_format)  # before anything is fetched
+    tuned = tuned_parts(Path(model))
+    if tuned is not None and tuned[1] is not None:
+        base = open_local(tuned[0], progress, dtype=dtype)
+        return LocalEngine(
+            model,
+            base.folder,
+            tuned[1],
+            base=base,
+            dtype=dtype,
+            progress=progress,
+            prompt_format=prompt_format or known_prompt_format(tuned[0], base.folder, tuned[1]),
+        )
     folder = model_folder(model, progress)
     return LocalEngine(
         model,
