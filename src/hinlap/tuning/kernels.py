@@ -175,13 +175,14 @@ class LoraProducts(torch.autograd.Function):
         downs, ups = pairs[:count], pairs[count:]
         flat = x.to(weight.dtype).reshape(-1, x.shape[-1])
         down = (torch.cat(downs) if count > 1 else downs[0]).to(weight.dtype)
-        up = (torch.block_diag(*ups) if count > 1 else ups[0]).to(weight.dtype)
+        up = ups[0] if count == 1 else torch.block_diag(*ups)  # type: ignore[no-untyped-call]
+        up = up.to(weight.dtype)
         low = (flat @ down.T).mul_(scale)  # (N, r of all)
         out = functional.linear(flat, weight, bias).addmm_(low, up.T)
         ctx.save_for_backward(flat, weight, down, up, low)
         ctx.scale, ctx.sizes = scale, [each.shape[0] for each in ups]
         ctx.rank = downs[0].shape[0]
-        return out.view(*x.shape[:-1], -1).split(ctx.sizes, -1)
+        return torch.split(out.view(*x.shape[:-1], -1), ctx.sizes, -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
@@ -471,7 +472,9 @@ def _join(layers: Sequence[Any]) -> None:
     weight, bias = bases[0].weight, bases[0].bias
     if len(layers) > 1:
         weight = torch.cat([base.weight.detach() for base in bases])
-        for base, part in zip(bases, weight.split([b.out_features for b in bases]), strict=True):
+        for base, part in zip(
+            bases, torch.split(weight, [b.out_features for b in bases]), strict=True
+        ):
             base.weight.data = part  # the same memory
         bias = None if bias is None else torch.cat([base.bias.detach() for base in bases])
     pending: list[Any] = []  # [x, the coming layers' results]

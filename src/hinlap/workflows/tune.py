@@ -16,6 +16,7 @@ from hinlap.core.errors import AppError, InputError, ModelError
 from hinlap.core.messages import Message, Prompt
 from hinlap.core.progress import Progress
 from hinlap.core.rows import BadRow, Row
+from hinlap.data.gates.languages import languages
 from hinlap.data.leaks import NEAR_COPY, refuse_test_set
 from hinlap.data.manifest import file_sha256, read_manifest
 from hinlap.data.near_duplicates import near_duplicates
@@ -64,6 +65,7 @@ CURVE = "curve"
 MERGED = "merged"
 DECIDES = "perplexity"
 LEAST_SIZES = 4
+_LANGUAGES_READ = 2000  # rows
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,20 @@ def read_sides(recipe: Recipe, options: TuneOptions, progress: Progress) -> Side
             )
     if len(train) == 1:
         progress.say("tuning: there is one example; a model learns it by heart and little else")
+    if recipe.format != "text":
+        _say_languages(train[:_LANGUAGES_READ], progress)
     return Sides(tuple(train), tuple(held_out), tuple(taught), dropped)
+
+
+def _say_languages(rows: Sequence[Row], progress: Progress) -> None:
+    """Rows that teach to answer in another language than that of the question."""
+    found = [each for each in languages(rows).findings if each.kind == "other_language"]
+    if found:
+        progress.say(
+            f"tuning: {len(found)} of {counted(len(rows), 'row')} looked at are answered in another "
+            f"language than asked (row {rows[found[0].row].id!r}: {found[0].detail}); "
+            "`hinlap data check` shows all"
+        )
 
 
 def job_of(recipe: Recipe, sides: Sides, progress: Progress) -> Job:
