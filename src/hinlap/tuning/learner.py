@@ -56,16 +56,18 @@ class Learner(torch.nn.Module):
 
     packed: whether sequences share a forward. why_not: why they do not; "" where they do.
     replaced: the kinds of modules that kernels stand in for.
+    apart: weights are there only while their own module runs (ZeRO-3): no kernel takes those of
+    another.
     """
 
-    def __init__(self, model: Any, *, fused_head: bool = True) -> None:
+    def __init__(self, model: Any, *, apart: bool = False) -> None:
         super().__init__()
         self.model = model
         self.packed = False
         self.replaced: list[str] = []
         self._fused = False
         self._head: torch.Tensor | None = None
-        self.why_not = self._prepare(fused_head)
+        self.why_not = self._prepare(apart)
 
     def forward(self, flat: Flat) -> tuple[torch.Tensor, torch.Tensor]:
         if self.packed:
@@ -105,7 +107,7 @@ class Learner(torch.nn.Module):
             weight = weight.to(torch.bfloat16)
         return kernels.HeadLoss.apply(hidden[flat.read], weight, flat.targets)  # type: ignore[no-any-return,no-untyped-call]
 
-    def _prepare(self, fused_head: bool) -> str:
+    def _prepare(self, apart: bool) -> str:
         """Takes the quick ways that give the plain way's loss; why packing is not one of them."""
         inner = unwrapped(self.model)
         if not getattr(inner, "_supports_attention_backend", False):
@@ -122,10 +124,12 @@ class Learner(torch.nn.Module):
                 inner.set_attn_implementation(kernels.NAME)
                 self.packed = True
                 self.replaced = kernels.speed_up(self.model)
+                if apart:
+                    self._back_to_plain_lora()
                 near = _NEAR.get(inner.dtype, 0.05)
                 gap = abs(float(self(probe)[0]) / probe.learnt - plain)
                 why = "" if gap < near else f"its loss moves by {gap:.2g} nats when packed"
-                if not why and fused_head and _has_plain_head(inner):
+                if not why and not apart and _has_plain_head(inner):
                     self._fused = True
                     gap = abs(float(self(probe)[0]) / probe.learnt - plain)
                     self._fused = gap < near
@@ -138,6 +142,12 @@ class Learner(torch.nn.Module):
             inner.set_attn_implementation(before)
         self.model.train(training)
         return why
+
+    def _back_to_plain_lora(self) -> None:
+        for module in self.model.modules():
+            if hasattr(module, "lora_A"):
+                vars(module).pop("forward", None)
+        self.replaced = [kind for kind in self.replaced if kind != "LoRA products"]
 
     def _widen(self, inner: Any) -> None:
         """Sums over layers in float32 where frozen weights are bfloat16: each norm rounds what

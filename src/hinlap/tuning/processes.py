@@ -265,7 +265,7 @@ class Spread:
         device = self.accelerator.device.type
         os.environ.setdefault("DS_ACCELERATOR", device)
         import deepspeed
-        from deepspeed.utils import logger, set_z3_leaf_module
+        from deepspeed.utils import logger
 
         logger.setLevel("WARNING")
         inner = unwrapped(self.learner.model)
@@ -275,10 +275,6 @@ class Spread:
             width=inner.config.get_text_config().hidden_size,
             stage=self.stage,
         )
-        if self.stage == 3:  # weights are fetched by module: ours for LoRA reads those of its parts
-            for module in self.learner.modules():
-                if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
-                    set_z3_leaf_module(module, True)
         self.model, self.optimizer, _, _ = deepspeed.initialize(
             model=self.learner,
             optimizer=self.optimizer,

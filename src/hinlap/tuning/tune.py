@@ -98,8 +98,7 @@ def tune(
     else:
         model = model_for(job.recipe, job.base, job.tokenizer)
     model.to(accelerator.device)
-    # ZeRO-3 gathers weights module by module, and the fused head takes one from its module
-    learner = Learner(model, fused_head=stage != 3)
+    learner = Learner(model, apart=stage == 3)
     if learner.why_not:
         told.say(f"tuning: one sequence at a time, since {learner.why_not}; the same numbers")
     if trackers:
