@@ -251,20 +251,16 @@ def _print_catalogue() -> None:
 
 
 def _print_tuned(console: Console) -> None:
-    from rich.table import Table
-
+    from hinlap.core.counting import counted
     from hinlap.engines.tuned_index import remembered
     from hinlap.tuning.tuned import read_tuned
 
     found = [tuned for home in remembered() if (tuned := read_tuned(home)) is not None]
-    if not found:
-        return
-    table = Table(header_style="bold", pad_edge=False, title="Tuned here", title_justify="left")
-    for column in ("Base", "Method", "Rows", "Loss, held out", "Folder"):
-        table.add_column(column, justify="right" if column == "Rows" else "left", overflow="fold")
+    if found:
+        console.print("\nTuned here (a folder's path works as a name)", style="bold")
     for tuned in found:
-        weighed = tuned.evaluations
-        loss = f"{weighed[0].loss:.3f} to {weighed[-1].loss:.3f}" if weighed else "-"
-        base = tuned.base or "from scratch"
-        table.add_row(base, tuned.recipe.method, f"{tuned.rows:,}", loss, str(tuned.home))
-    console.print(table)
+        line = f"{tuned.home}: {tuned.base or 'from scratch'}, {tuned.recipe.method}, "
+        line += counted(tuned.rows, "row")
+        if weighed := tuned.evaluations:
+            line += f", held-out loss {weighed[0].loss:.3f} to {weighed[-1].loss:.3f}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
