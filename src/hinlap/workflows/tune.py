@@ -145,9 +145,6 @@ def read_sides(recipe: Recipe, options: TuneOptions, progress: Progress) -> Side
         if twins:
             dropped["near copies of rows that measure"] = len(twins)
             train = [row for i, row in enumerate(train) if i not in twins]
-            progress.say(
-                f"tuning: {counted(len(twins), 'row')} left out, near copies of held-out ones"
-            )
     if len(train) == 1:
         progress.say("tuning: there is one example; a model learns it by heart and little else")
     if recipe.format != "text":
@@ -160,8 +157,8 @@ def _say_languages(rows: Sequence[Row], progress: Progress) -> None:
     found = [each for each in languages(rows).findings if each.kind == "other_language"]
     if found:
         progress.say(
-            f"tuning: {len(found)} of {counted(len(rows), 'row')} looked at are answered in another "
-            f"language than asked (row {rows[found[0].row].id!r}: {found[0].detail}); "
+            f"tuning: of {counted(len(rows), 'row')} looked at, {len(found)} are answered in "
+            f"another language than asked (row {rows[found[0].row].id!r}: {found[0].detail}); "
             "`hinlap data check` shows all"
         )
 
