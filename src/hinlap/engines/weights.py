@@ -415,8 +415,8 @@ def onednn_products_are_better() -> bool:
             results.append(result)
     finally:
         torch.set_float32_matmul_precision(before)
-    exact = a.double() @ b.double().T
-    worst = [float((result - exact).abs().max()) for result in results]
+    exact = a[:64].double() @ b.double().T
+    worst = [float((result[:64] - exact).abs().max()) for result in results]
     return times[1] < 0.9 * times[0] and worst[1] < 4 * worst[0]
 
 

@@ -8,11 +8,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from hinlap.app.app import App
-from hinlap.app.chain import ItemResult, Status, run_chain
-from hinlap.app.declaration import StepSpec
 from hinlap.benchmarks.benchmark import Benchmark, Item
 from hinlap.core.errors import ModelError, UserError
 from hinlap.core.examples import Example, Split
@@ -22,12 +19,14 @@ from hinlap.engines.cache import answer_each, weigh_all
 from hinlap.engines.local import LocalEngine
 from hinlap.engines.pool import open_scorer
 from hinlap.engines.service_scoring import ServiceScorer
-from hinlap.routes.route import Route
-from hinlap.routes.table import build_route
 from hinlap.store.store import Store
-from hinlap.workflows.answer import route_context
 from hinlap.workflows.bench_prompts import Prompting
-from hinlap.workflows.load import load
+
+if TYPE_CHECKING:  # a bare model needs neither apps nor routes
+    from hinlap.app.app import App
+    from hinlap.app.chain import ItemResult
+    from hinlap.app.declaration import StepSpec
+    from hinlap.routes.route import Route
 
 
 class Asked(Protocol):
@@ -157,6 +156,8 @@ class AskedRoute:
         ]
 
     def answer(self, items: Sequence[Item]) -> list[list[Completion]]:
+        from hinlap.app.chain import run_chain
+
         examples = [Example(item.id, self._fields(item), Split.TEST) for item in items]
         draws = []
         for repeat in range(self.benchmark.draws):
@@ -208,6 +209,8 @@ def _over_window(engine: object, pairs: Sequence[Continuation]) -> int:
 
 def _last(item: ItemResult) -> Completion:
     """What came out of the chain: an output that could not be read counts as failed."""
+    from hinlap.app.chain import Status
+
     step = item.steps[-1]
     if step.status in (Status.OK, Status.TRUNCATED):
         finish = Finish.LENGTH if step.status is Status.TRUNCATED else Finish.STOP
@@ -283,6 +286,10 @@ def ask_route(
     folder: Path, route: str, inputs: Mapping[str, str], seed: int, progress: Progress
 ) -> Iterator[RouteAsking]:
     """A route of an app, made ready, with the app's store. Raises AppError, and as the route."""
+    from hinlap.routes.table import build_route
+    from hinlap.workflows.answer import route_context
+    from hinlap.workflows.load import load
+
     app = load(folder)
     with route_context(app, progress) as context:
         ready = build_route(route, app, context)
