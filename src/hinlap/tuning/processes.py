@@ -195,7 +195,7 @@ class Spread:
             if self.sharing == "zero":
                 self.model.backward(nats * scale)
             else:
-                (nats * scale).backward()
+                (nats * scale).backward()  # type: ignore[no-untyped-call]
         return nats.detach()
 
     def step(self, rate: float) -> float:
