@@ -15,6 +15,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -268,6 +269,8 @@ class Spread:
         from deepspeed.utils import logger
 
         logger.setLevel("WARNING")
+        # DeepSpeed calls torch's collectives by the names from before 2.13
+        warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)
         inner = unwrapped(self.learner.model)
         config = deepspeed_config(
             self._recipe,
