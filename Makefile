@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 LIMIT ?=
+# Python keeps what it compiled, whatever the surroundings say: the tests start many processes
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test check bench clean
 
