@@ -352,7 +352,7 @@ def test_a_killed_tuning_ends_as_an_unbroken_one(
     unbroken = tune(job(tiny_model, recipe, held_out=2), tmp_path / "unbroken", Silent())
     resumed = tune(job(tiny_model, recipe, held_out=2), killed, Counting())
     assert steps == [4] + [1] * 5  # the checkpoint of step 4, then steps 5 to 9
-    assert_near(resumed, unbroken, 1e-6)
+    assert_near(resumed, unbroken, 2e-6)
     assert [each.step for each in resumed.evaluations] == [0, 3, 6, 9]
     for one, two in zip(resumed.evaluations, unbroken.evaluations, strict=True):
         assert one.loss == pytest.approx(two.loss, abs=1e-5)
@@ -371,7 +371,7 @@ def test_a_resume_with_changed_data_is_refused(tiny_model: Path, tmp_path: Path)
 
 def test_a_tuned_adapter_answers_as_taught(tiny_model: Path, tmp_path: Path) -> None:
     recipe = changed(
-        LORA, epochs=12, learning_rate=0.05,
+        LORA, epochs=30, learning_rate=0.02,
         lora=LoraFields(rank=4, alpha=8, target="all-linear"),
     )  # fmt: skip
     tuned = tune(job(tiny_model, recipe), tmp_path, Silent())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 
 import click
 
-from hinlap.core.errors import HinlapError
+from hinlap.core.errors import HinlapError, UserError
 from hinlap.core.version import __version__
 
 COMMANDS = {
@@ -63,7 +64,9 @@ def main() -> None:
     try:
         cli(prog_name="hinlap", standalone_mode=False)
     except HinlapError as error:
-        click.echo(f"hinlap: {error}", err=True)
+        # a user's mistake is seen by all processes of a launcher: the first one tells it
+        if os.environ.get("RANK", "0") == "0" or not isinstance(error, UserError):
+            click.echo(f"hinlap: {error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,7 @@ def tune(
     """
     from hinlap.cli.progress import TerminalProgress
     from hinlap.core.errors import UserError
+    from hinlap.core.progress import Silent
     from hinlap.data.whole_file import write_whole
     from hinlap.tuning.recipe import read_recipe
     from hinlap.workflows.metric_file import check_folder
@@ -112,7 +114,8 @@ def tune(
     if json_file is not None:
         check_folder(json_file)
     after = After(items, forgetting, _sizes(curve), exports)
-    with TerminalProgress() as progress:
+    # of the processes that a launcher started, the first speaks
+    with TerminalProgress() if _first() else nullcontext(Silent()) as progress:
         if _is_app(recipe):
             if data or model or small or settings:
                 raise UserError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -257,6 +259,9 @@ def _own_source(recipe: Recipe, progress: Progress) -> Path:
     address = f"{source}@{recipe.data.revision}" if recipe.data.revision else source
     name = address.removeprefix(PREFIX).replace("/", "--").replace("@", "-")
     target = cache_folder() / "data" / f"{name}.jsonl"
+    if os.environ.get("RANK", "0") != "0":  # the first process fetches; a launcher ends all with it
+        while not target.is_file():
+            time.sleep(1)
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         options = ImportOptions(format=recipe.data.format)
