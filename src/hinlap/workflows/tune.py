@@ -459,11 +459,12 @@ def _write(
     tuned: Tuned, report: TuningReport, after: After, pool: EnginePool, progress: Progress
 ) -> None:
     """Exports first: page and card name what is there."""
-    export(tuned, after.exports, progress)
-    write_report(tuned.home / "report.html", report)
     engine = tuned_engine(tuned, pool)
     asked = Prompt((Message("user", "Name three fruits."),))
+    # opening the tokenizer compares it with how prompts were made in tuning
     prompt = "" if tuned.recipe.format == "text" else engine.render(asked)
+    export(tuned, after.exports, progress)
+    write_report(tuned.home / "report.html", report)
     write_tuning_card(tuned.home / "README.md", TuningCard(tuned.home.name, report, prompt=prompt))
     remember(tuned.home)
 
