@@ -197,6 +197,7 @@ def test_it_stops_early_and_keeps_the_best(tiny_model: Path, tmp_path: Path) -> 
     best = losses.index(min(losses))
     assert len(losses) == best + 1 + 4
     assert "stopped early" in tuned.stopped
+    assert tuned.kept == tuned.evaluations[best]
     engine = LocalEngine("tuned", tmp_path / "model")
     pairs = []
     for each in job(tiny_model, recipe, held_out=3).held_out.taken:

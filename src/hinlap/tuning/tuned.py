@@ -86,6 +86,16 @@ class Tuned:
         return self.home / ADAPTER if self.recipe.method in ("lora", "qlora") else None
 
     @property
+    def kept(self) -> Evaluation | None:
+        """Of the weights that were published: the best where the recipe stops early, else the
+        last; None where nothing was held out."""
+        if not self.evaluations:
+            return None
+        if self.recipe.early_stopping is None:
+            return self.evaluations[-1]
+        return min(self.evaluations, key=lambda each: each.loss)
+
+    @property
     def model(self) -> Path | None:
         """The folder with whole weights, for methods that make one."""
         return None if self.adapter else self.home / MODEL

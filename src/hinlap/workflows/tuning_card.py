@@ -136,8 +136,8 @@ def _results(card: TuningCard) -> list[dict[str, Any]]:
         name = report.items or "items of its own"
         dataset = {"name": name, "type": _dataset_type(report.tuned)}
         results.append(_result(dataset, measured))
-    if report.tuned.evaluations:
-        last = report.tuned.evaluations[-1]
+    last = report.tuned.kept
+    if last is not None:
         own: list[tuple[str, float | None]] = [
             ("loss", finite(last.loss)), ("perplexity", perplexity(last.loss)),
             ("token_accuracy", last.accuracy),
@@ -244,8 +244,9 @@ def _figures(card: TuningCard) -> list[str]:
     if found.figures:
         lines += [f"On {report.items or 'items of its own'}, every system on the same.", ""]
         lines += _table(found.figures, [*report.systems])
-    if tuned.evaluations:
-        first, last = tuned.evaluations[0], tuned.evaluations[-1]
+    last = tuned.kept
+    if last is not None:
+        first = tuned.evaluations[0]
         rows = [("before", first)] if first.step == 0 else []
         rows += [("after", last)] if last.step > 0 else []
         lines += ["", "On rows held out from training, by learnt token:", ""]

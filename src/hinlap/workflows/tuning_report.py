@@ -397,8 +397,8 @@ def report_lines(report: TuningReport) -> list[str]:
             cells = [with_interval(own[n].interval) if n in own else "–" for n in names]
             rows.append([metric + star, *cells])
         lines += ["", *_columns(rows)]
-    if tuned.evaluations:
-        lines += ["", _evaluations_line(tuned.evaluations, language)]
+    if tuned.kept is not None:
+        lines += ["", _evaluations_line(tuned, tuned.kept, language)]
     lines += [f"{report.general_set or say('general', language)}, {metric}: "
               f"{forgetting_line(report, metric)}" for metric in found.forgot]  # fmt: skip
     if report.curve is not None:
@@ -420,8 +420,9 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _evaluations_line(evaluations: Sequence[Evaluation], language: Language) -> str:
-    first, last = evaluations[0], evaluations[-1]
+def _evaluations_line(tuned: Tuned, last: Evaluation, language: Language) -> str:
+    evaluations = tuned.evaluations
+    first = evaluations[0]
 
     def between(a: float | None, b: float | None) -> str:
         return short(a) if len(evaluations) == 1 else f"{short(a)} → {short(b)}"
