@@ -307,3 +307,48 @@ decide: {{by: first.rouge1}}
 
 def test_an_app_without_a_fine_tuned_route(small_app: Path) -> None:
     assert "which route?" in refused(UserError, small_app)
+
+
+def test_an_adapter_is_no_base(tmp_path: Path, tiny_model: Path, rows: Path) -> None:
+    file = recipe(tmp_path, tiny_model)
+    run(file, "--data", rows, "--out", tmp_path / "one", "--items", 0, "--forgetting", 0)
+    assert not (tmp_path / "one/report.html").exists()
+    said = refused(UserError, file, "--data", rows, "--model", tmp_path / "one", "--out", "two")
+    assert "merged" in said
+
+
+def test_a_curve_that_cannot_be_drawn_is_refused_first(
+    tmp_path: Path, tiny_model: Path, rows: Path
+) -> None:
+    file = recipe(tmp_path, tiny_model)
+    said = refused(InputError, file, "--data", rows, "--curve", "10,20,40,80")
+    assert "80 is not less than the" in said
+    said = refused(InputError, file, "--data", rows, "--curve", "4,8,16", "--items", 0)
+    assert "held-out items" in said
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_few_rows_are_not_all_held_out(tmp_path: Path, tiny_model: Path, rows: Path) -> None:
+    rows.write_text("\n".join(rows.read_text().splitlines()[:10]))
+    said = run(recipe(tmp_path, tiny_model), "--data", rows, "--out", tmp_path / "tuned",
+               "--items", 0, "--forgetting", 0).output  # fmt: skip
+    assert "2 rows held out instead of 6" in said
+    tuned = read_tuned(tmp_path / "tuned")
+    assert tuned
+    assert tuned.rows + sum(tuned.left_out.values()) == 8
+
+
+def test_rows_of_two_files_with_the_same_ids_are_apart(
+    tmp_path: Path, tiny_model: Path, rows: Path
+) -> None:
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    for name, part in (("a", lines[:20]), ("b", lines[20:])):
+        text = "".join(json.dumps({"id": str(n), **row}) + "\n" for n, row in enumerate(part))
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    run(recipe(tmp_path, tiny_model), "--data", tmp_path / "a.jsonl", "--data",
+        tmp_path / "b.jsonl", "--out", tmp_path / "tuned", "--items", 0,
+        "--forgetting", 0)  # fmt: skip
+    tuned = read_tuned(tmp_path / "tuned")
+    assert tuned
+    assert [each.rows for each in tuned.taught] == [20, 20]
+    assert tuned.rows + sum(tuned.left_out.values()) == 34

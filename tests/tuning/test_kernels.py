@@ -117,6 +117,14 @@ def test_attention_of_one_sequence(length: int) -> None:
     )
 
 
+def test_attention_scores_are_not_rounded_under_autocast() -> None:
+    q, k, v = (drawn(2, 40, 8, seed=i).detach().bfloat16() * 4 for i in range(3))
+    outside = kernels.CausalAttention.apply(q, k, v, 0.3)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = kernels.CausalAttention.apply(q, k, v, 0.3)
+    assert torch.equal(outside, inside)
+
+
 def test_rotary_positions() -> None:
     angles = torch.linspace(0, 3, 12).view(1, 1, 3, 4).repeat(1, 1, 1, 2)
 

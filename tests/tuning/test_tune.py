@@ -208,6 +208,48 @@ def test_it_stops_early_and_keeps_the_best(tiny_model: Path, tmp_path: Path) -> 
     assert nats == pytest.approx(min(losses), abs=1e-3)
 
 
+def test_small_gains_do_not_keep_it_going(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = changed(
+        FULL,
+        epochs=30,
+        learning_rate=0.0005,
+        evaluate_every=1,
+        early_stopping=EarlyStopping(patience=3, least_gain=1.0),
+    )
+    tuned = tune(job(tiny_model, recipe, held_out=3), tmp_path, Silent())
+    losses = [each.loss for each in tuned.evaluations]
+    kept, last = losses[0], 0  # by the rule itself: a gain of less than 1 does not count
+    for place, loss in enumerate(losses):
+        if loss < kept - 1.0:
+            kept, last = loss, place
+    assert len(losses) == last + 1 + 3
+    assert tuned.kept == tuned.evaluations[last]
+
+
+def test_a_refused_run_does_not_hold_its_folder(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no training row"):
+        tune(job(tiny_model, changed(LORA, max_length=16)), tmp_path, Silent())
+    assert tune(job(tiny_model), tmp_path, Silent()).rows == len(TEXTS)
+
+
+def test_a_norm_that_is_no_number_is_not_kept(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hinlap.tuning.processes import Spread
+
+    stepped = Spread.step
+    norms = iter([1.0, 1.0, 1.0, math.nan])
+
+    def broken(spread: Spread, rate: float) -> float:
+        stepped(spread, rate)
+        return next(norms)
+
+    monkeypatch.setattr(Spread, "step", broken)
+    with pytest.raises(EngineError, match="norm of the gradient is nan at step 4"):
+        tune(job(tiny_model), tmp_path, Silent())
+    assert not (tmp_path / "checkpoint").exists()  # which would have been of step 4
+
+
 def test_the_same_call_again_reuses_what_is_there(tiny_model: Path, tmp_path: Path) -> None:
     first = tune(job(tiny_model), tmp_path, Silent())
     again = tune(job(tiny_model), tmp_path, Silent())
@@ -364,7 +406,7 @@ def test_a_killed_tuning_ends_as_an_unbroken_one(
 
 def test_a_resume_with_changed_data_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     tune(job(tiny_model), tmp_path / "whole", Silent())
-    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "checkpoint").mkdir(parents=True)
     shutil.copy(tmp_path / "whole" / "run.json", tmp_path / "half")
     with pytest.raises(InputError, match="another rows"):
         tune(job(tiny_model, texts=TEXTS[1:]), tmp_path / "half", Silent())

@@ -117,14 +117,16 @@ def tune(
     # of the processes that a launcher started, the first speaks
     with TerminalProgress() if _first() else nullcontext(Silent()) as progress:
         if _is_app(recipe):
-            if data or model or small or settings:
+            if data or model or small or settings or out or trackers or teach_with:
                 raise UserError(
-                    "an app says itself what teaches and how",
-                    where="--data, --model, --small, --set",
+                    "an app says itself what teaches and how, and keeps it in its own folder",
+                    where="--data, --model, --small, --set, --out, --tracker, --teach-with",
                     hint="change its route in app.yaml",
                 )
             report = _tune_app(Path(recipe), route, after, only_plan, devices, progress)
         else:
+            if route:
+                raise UserError("a recipe has no routes", where="--route")
             changes = changes_of(settings)
             if model:
                 changes["model"] = model
@@ -135,7 +137,8 @@ def tune(
         return
     for line in report_lines(report):
         click.echo(line)
-    click.echo(f"{report.tuned.home / 'report.html'}")
+    if items:
+        click.echo(f"{report.tuned.home / 'report.html'}")
     if json_file is not None:
         content = json.dumps(report_json(report), ensure_ascii=False, indent=1)
         write_whole(json_file, content.encode())
@@ -177,7 +180,7 @@ def _tune_recipe(
         for line in plan_recipe(recipe, options, devices, progress):
             click.echo(line)
         return None
-    tuned, sides = tune_recipe(recipe, options, progress)
+    tuned, sides = tune_recipe(recipe, options, after, progress)
     if not _first():
         return None
     return report_rows(tuned, sides, after, progress)
@@ -201,7 +204,7 @@ def _tune_app(
             for line in plan_app(app, route, devices, context):
                 click.echo(line)
             return None
-        name, tuned = tune_app(app, route, context)
+        name, tuned = tune_app(app, route, after, context)
         return report_app(app, name, tuned, after, context) if _first() else None
 
 

@@ -164,12 +164,6 @@ class LocalEngine:
         """Token ids of a whole answer as training needs it: the text, then what ends it."""
         return encode_answer(self.tokenizer, answer)
 
-    def fresh_model(self) -> Any:
-        """Weights of its own for a caller that changes them (tuning)."""
-        from hinlap.engines.weights import DTYPES, load_model
-
-        return load_model(self._name, self._folder, DTYPES[self._dtype])
-
     @property
     def why_not_shared(self) -> str:
         """Why requests do not share forwards on this architecture; empty where they do. Loads

@@ -50,7 +50,7 @@ def open_local(
     Raises ModelError for a format that is none, and as `model_folder`."""
     if prompt_format:
         find_format(prompt_format)  # before anything is fetched
-    tuned = tuned_parts(Path(model))
+    tuned = tuned_parts(Path(model).expanduser())
     if tuned is not None and tuned[1] is not None:
         base = open_local(tuned[0], progress, dtype=dtype)
         return LocalEngine(

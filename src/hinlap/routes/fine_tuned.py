@@ -80,8 +80,9 @@ def recipe_of(spec: FineTunedSpec) -> Recipe:
 
 def app_job(spec: FineTunedSpec, rows: Sequence[Lesson], engine: LocalEngine) -> Job:
     """What the route trains on, with the tokenizer that serves it."""
-    from hinlap.tuning.bases import Base
+    from hinlap.tuning.bases import Base, refuse_adapter
 
+    refuse_adapter(spec.model)
     recipe = recipe_of(spec)
     tokenizer = engine.tokenizer
     return Job(

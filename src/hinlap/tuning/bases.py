@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from hinlap.core.errors import MissingExtraError, ModelError, UserError
-from hinlap.engines.catalogue import CATALOGUE
+from hinlap.engines.catalogue import CATALOGUE, tuned_parts
 from hinlap.engines.prompt_formats import FORMATS, use_format
 from hinlap.tuning.recipe import FreshFields, Recipe
 
@@ -25,6 +25,18 @@ class Base:
     name: str
     folder: Path
     digest: str
+
+
+def refuse_adapter(model: str) -> None:
+    """Raises UserError where ``model`` is an adapter beside its base: training would begin from
+    the base alone."""
+    parts = tuned_parts(Path(model).expanduser())
+    if parts is not None and parts[1] is not None:
+        raise UserError(
+            "this is an adapter beside its base; tuning begins from whole weights",
+            where=model,
+            hint="tune it again with --export merged, and name its folder merged/ as the model",
+        )
 
 
 def tokenizer_for(recipe: Recipe, base: Base) -> Any:
@@ -125,7 +137,7 @@ def model_for(recipe: Recipe, base: Base, tokenizer: Any) -> Any:
 
     torch.manual_seed(recipe.seed)  # an adapter's and new tokens' first values
     if recipe.method == "qlora":
-        return _adapted(_quantised(base), recipe, base)
+        return _adapted(_quantised(base, recipe.gradient_checkpointing), recipe, base)
     narrow = recipe.method == "lora" and recipe.precision == "bf16"
     model = load_model(base.name, base.folder, torch.bfloat16 if narrow else torch.float32)
     rows = model.get_input_embeddings().weight.shape[0]
@@ -169,7 +181,7 @@ def _adapted(model: Any, recipe: Recipe, base: Base) -> Any:
     return adapted
 
 
-def _quantised(base: Base) -> Any:
+def _quantised(base: Base, checkpointing: bool) -> Any:
     """Dettmers et al. (2023), "QLoRA": weights in 4-bit NF4 with double quantisation."""
     if not torch.cuda.is_available():
         raise UserError(
@@ -194,4 +206,8 @@ def _quantised(base: Base) -> Any:
         use_safetensors=True,
         trust_remote_code=False,
     )
-    return peft.prepare_model_for_kbit_training(model)
+    return peft.prepare_model_for_kbit_training(
+        model,
+        use_gradient_checkpointing=checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+    )

@@ -117,6 +117,7 @@ class Learner(torch.nn.Module):
         training = self.model.training
         self.model.eval()
         before = inner.config._attn_implementation
+        own = {module for module in self.model.modules() if "forward" in vars(module)}
         with torch.no_grad():
             plain = float(self(probe)[0]) / probe.learnt
             kernels.register()
@@ -138,8 +139,11 @@ class Learner(torch.nn.Module):
             except (kernels.NotPackableError, TypeError, ValueError, RuntimeError) as error:
                 why = str(error) or type(error).__name__
         if why:
-            self.packed = False
+            self.packed, self.replaced = False, []
             inner.set_attn_implementation(before)
+            for module in self.model.modules():  # no kernel stays where they did not agree
+                if module not in own:
+                    vars(module).pop("forward", None)
         self.model.train(training)
         return why
 

@@ -34,7 +34,8 @@ _DIVERGED_STEPS = 10
 
 @dataclass(slots=True)
 class Course:
-    """How training went so far. losses: mean nats a learnt token, one per step."""
+    """How training went so far. losses: mean nats a learnt token, one per step. kept_step: of the
+    evaluation whose weights early stopping keeps; -1 for none."""
 
     losses: list[float] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Course:
     tokens: int = 0
     learnt_tokens: int = 0
     stopped: str = ""
+    kept_step: int = -1
 
 
 class Loop:
@@ -68,6 +70,7 @@ class Loop:
         self._spread = spread
         self._accelerator = spread.accelerator
         self._progress = progress
+        self._lowest = math.inf  # mean loss of so many steps as tell a divergence
         self._resume()
 
     @property
@@ -114,9 +117,10 @@ class Loop:
         torch.manual_seed(self.recipe.seed + 1 + step + _APART * self._accelerator.process_index)
         rate = learning_rate(step, len(self._steps), self.recipe)
         loss, norm, tokens, learnt = self._learn(self._steps[step], rate)
-        if not math.isfinite(loss):
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            what = "loss" if not math.isfinite(loss) else "norm of the gradient"
             raise EngineError(
-                f"the loss is {loss} at step {step + 1}",
+                f"the {what} is {norm if math.isfinite(loss) else loss} at step {step + 1}",
                 where=str(self.home),
                 hint=self._how_to_go_on(),
             )
@@ -188,6 +192,12 @@ class Loop:
             sums = accelerator.reduce(sums, "sum")
         tokens = sum(int(each.learnt.sum()) for each in self._held_out)
         found = Evaluation(step, float(sums[0]) / tokens, float(sums[1]) / tokens, tokens)
+        if not math.isfinite(found.loss):
+            raise EngineError(
+                f"the held-out loss is {found.loss} after step {step}",
+                where=str(self.home),
+                hint=self._how_to_go_on(),
+            )
         self.course.evaluations.append(found)
         self._write(
             {
@@ -204,27 +214,29 @@ class Loop:
         rule = self.recipe.early_stopping
         if rule is None:
             return
-        before = [each.loss for each in self.course.evaluations[:-1]]
-        if not before or found.loss < min(before) - rule.least_gain:
+        evaluations = self.course.evaluations
+        kept = [place for place, e in enumerate(evaluations) if e.step == self.course.kept_step]
+        if not kept or found.loss < evaluations[kept[0]].loss - rule.least_gain:
             content = {"weights": self._spread.whole_weights(), "step": found.step}
             led(self._accelerator, lambda: keep(self.home / CHECKPOINT / _BEST, content))
-            return
-        best = before.index(min(before))
-        if len(before) - best >= rule.patience:
+            self.course.kept_step = found.step
+        elif len(evaluations) - 1 - kept[0] >= rule.patience:
+            best = evaluations[kept[0]]
             self.course.stopped = (
                 f"stopped early at step {found.step}: the held-out loss was best "
-                f"({before[best]:.4f}) at step {self.course.evaluations[best].step}"
+                f"({best.loss:.4f}) at step {best.step}"
             )
 
     def _look_for_divergence(self) -> None:
         losses, span = self.course.losses, _DIVERGED_STEPS
-        if len(losses) < 2 * span:
+        if len(losses) < span:
             return
-        means = [sum(losses[i : i + span]) / span for i in range(0, len(losses) - span + 1)]
-        if means[-1] > min(means) + _DIVERGED_NATS:
+        recent = sum(losses[-span:]) / span
+        self._lowest = min(self._lowest, recent)
+        if recent > self._lowest + _DIVERGED_NATS:
             raise EngineError(
-                f"the loss runs away: {means[-1]:.2f} nats a token over the last {span} steps, "
-                f"{min(means):.2f} at its best",
+                f"the loss runs away: {recent:.2f} nats a token over the last {span} steps, "
+                f"{self._lowest:.2f} at its best",
                 where=str(self.home),
                 hint=self._how_to_go_on(),
             )

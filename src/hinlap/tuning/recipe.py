@@ -151,6 +151,11 @@ def read_recipe(name: str, *, small: bool = False, changes: dict[str, Any] | Non
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read: {error}", where=str(path)) from error
     fields = dict(document.data)
+    data = fields.get("data")
+    if isinstance(data, dict) and isinstance(data.get("source"), str):
+        source = data["source"]
+        if source and not source.startswith("hf:"):  # a file: relative to the recipe
+            fields["data"] = data | {"source": str(path.parent / source)}
     smaller = fields.pop("small", None)
     if smaller is not None and not isinstance(smaller, dict):
         raise AppError("expected fields (name: value)", where=document.where(("small",)))

@@ -81,7 +81,6 @@ def tune(
         accelerator = joined(home, trackers)
     except ImportError as error:
         raise MissingExtraError(error.name or "accelerate", "local") from error
-    led(accelerator, lambda: _claim_folder(job, home))
     if not job.encoded.taken:
         reasons = ", ".join(f"{n} {why}" for why, n in job.encoded.left_out.items()) or "none given"
         raise UserError(
@@ -89,7 +88,8 @@ def tune(
             where="tuning",
             hint=f"raise max_length (now {job.recipe.max_length}) or add rows with outputs",
         )
-    _, stage = sharing_of(job.recipe, accelerator.num_processes)
+    led(accelerator, lambda: _claim_folder(job, home))
+    sharing, stage = sharing_of(job.recipe, accelerator.num_processes)
     told = progress if accelerator.is_main_process else Silent()
     for why, count in job.encoded.left_out.items():
         told.say(f"tuning: {counted(count, 'row')} left out, {why}")
@@ -98,7 +98,9 @@ def tune(
     else:
         model = model_for(job.recipe, job.base, job.tokenizer)
     model.to(accelerator.device)
-    learner = Learner(model, apart=stage == 3)
+    # where weights are shared out, joined LoRA layers would hold on to whole ones
+    apart = stage == 3 or (sharing == "fsdp" and job.recipe.method == "lora")
+    learner = Learner(model, apart=apart)
     if learner.why_not:
         told.say(f"tuning: one sequence at a time, since {learner.why_not}; the same numbers")
     if trackers:
@@ -129,7 +131,8 @@ def _claim_folder(job: Job, home: Path) -> None:
             where=str(home),
             hint="name a new folder with --out",
         )
-    if before is not None and before != parts:
+    begun = (home / CHECKPOINT).is_dir() or (home / SUMMARY).is_file()
+    if begun and before is not None and before != parts:
         changed = [name for name in parts if before.get(name) != parts[name]]
         raise InputError(
             f"a training with another {' and another '.join(changed)} began there",
@@ -194,6 +197,7 @@ def _publish(
                 evaluations=tuple(course.evaluations),
                 taught=job.taught,
                 stopped=course.stopped,
+                kept_step=course.kept_step,
                 machine=_machine(spread),
                 digest=job.digest(),
             )

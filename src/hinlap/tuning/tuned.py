@@ -61,6 +61,7 @@ class Tuned:
     seconds:  wall time of training, all interrupted parts added.
     stopped:  why it ended before its last step; "" where it did not.
     machine:  what it ran on, in words.
+    kept_step: of the evaluation whose weights early stopping kept; -1 for none.
     """
 
     home: Path
@@ -78,6 +79,7 @@ class Tuned:
     stopped: str = ""
     machine: str = ""
     digest: str = ""
+    kept_step: int = -1
     reused: bool = field(default=False, compare=False)
 
     @property
@@ -93,7 +95,7 @@ class Tuned:
             return None
         if self.recipe.early_stopping is None:
             return self.evaluations[-1]
-        return min(self.evaluations, key=lambda each: each.loss)
+        return next(each for each in self.evaluations if each.step == self.kept_step)
 
     @property
     def model(self) -> Path | None:

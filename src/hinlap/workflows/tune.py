@@ -22,8 +22,8 @@ from hinlap.data.gates.languages import languages
 from hinlap.data.leaks import NEAR_COPY, refuse_test_set
 from hinlap.data.manifest import file_sha256, read_manifest
 from hinlap.data.near_duplicates import near_duplicates
-from hinlap.data.row_files import read_rows
-from hinlap.data.sources.hub_set import PREFIX
+from hinlap.data.row_files import OwnIds, read_rows
+from hinlap.data.sources.hub_set import PREFIX, fetch_hub_set
 from hinlap.engines.catalogue import model_folder, weights_digest
 from hinlap.engines.gguf_writing import write_gguf
 from hinlap.engines.places import cache_folder
@@ -68,6 +68,7 @@ MERGED = "merged"
 DECIDES = "perplexity"
 LEAST_SIZES = 4
 _LANGUAGES_READ = 2000  # rows
+_MOST_HELD_OUT = 5  # a fifth of the rows at the most
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,14 @@ class Sides:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
-def tune_recipe(recipe: Recipe, options: TuneOptions, progress: Progress) -> tuple[Tuned, Sides]:
-    """Raises InputError, LeakError, ModelError, UserError as reading, `tune` and the model do."""
+def tune_recipe(
+    recipe: Recipe, options: TuneOptions, after: After, progress: Progress
+) -> tuple[Tuned, Sides]:
+    """Raises InputError, LeakError, ModelError, UserError as reading, `tune` and the model do; for
+    a curve that cannot be drawn before anything is trained."""
     sides = read_sides(recipe, options, progress)
+    measured = bool(sides.held_out) and recipe.format != "text"
+    _check_curve(after, len(sides.train), measured)
     job = job_of(recipe, sides, progress)
     return tune(job, options.out, progress, trackers=options.trackers), sides
 
@@ -106,12 +112,15 @@ def tune_recipe(recipe: Recipe, options: TuneOptions, progress: Progress) -> tup
 def read_sides(recipe: Recipe, options: TuneOptions, progress: Progress) -> Sides:
     """The recipe's rows, parted by its seed: groups stay together, near copies of rows that measure
     do not teach. The rows that measure are the same however many teach."""
-    files = options.data or (_own_source(recipe, progress),)
+    files = options.data or _own_source(recipe, progress)
+    # what was fetched is in Hinlap's own layout
+    format = recipe.data.format if options.data else ""
     rows: list[Row] = []
     taught = []
+    ids = OwnIds()
     for file in files:
         refuse_test_set(file, options.teach_with, "--teach-with names")
-        found = list(_read(file, recipe, progress))
+        found = [ids.own(row) for row in _read(file, recipe, format, progress)]
         rows += found
         manifest = read_manifest(file)
         taught.append(
@@ -130,10 +139,14 @@ def read_sides(recipe: Recipe, options: TuneOptions, progress: Progress) -> Side
     order = list(groups)
     random.Random(f"{recipe.seed}/held out").shuffle(order)
     held_out: list[Row] = []
-    while order and len(held_out) < recipe.held_out_rows:
-        if len(order) == 1 and not held_out:
-            break  # one example: it teaches
+    most = min(recipe.held_out_rows, max(1, len(rows) // _MOST_HELD_OUT))
+    while len(order) > 1 and len(held_out) < most:  # one example teaches
         held_out += groups[order.pop()]
+    if most < recipe.held_out_rows:
+        progress.say(
+            f"tuning: {counted(len(held_out), 'row')} held out instead of {recipe.held_out_rows}: "
+            f"a {_MOST_HELD_OUT}th of all at the most"
+        )
     kept = set(order)
     train = [row for row in rows if (row.group or row.id) in kept]
     if recipe.rows is not None:
@@ -167,7 +180,7 @@ def _say_languages(rows: Sequence[Row], progress: Progress) -> None:
 
 def job_of(recipe: Recipe, sides: Sides, progress: Progress) -> Job:
     """The rows as sequences, for the recipe's model. Raises ModelError, InputError."""
-    from hinlap.tuning.bases import Base, fresh_tokenizer, tokenizer_for
+    from hinlap.tuning.bases import Base, fresh_tokenizer, refuse_adapter, tokenizer_for
 
     if recipe.method == "scratch":
         texts = [_text(row) for row in sides.train]
@@ -181,6 +194,7 @@ def job_of(recipe: Recipe, sides: Sides, progress: Progress) -> Job:
             encode_texts([_text(row) for row in sides.held_out], tokenizer, length),
             sides.taught,
         )
+    refuse_adapter(recipe.model)
     folder = model_folder(recipe.model, progress)
     base = Base(recipe.model, folder, weights_digest(folder))
     tokenizer = tokenizer_for(recipe, base)
@@ -205,11 +219,30 @@ def job_of(recipe: Recipe, sides: Sides, progress: Progress) -> Job:
     )
 
 
-def tune_app(app: App, route: str | None, context: RouteContext) -> tuple[str, Tuned]:
+def _check_curve(after: After, rows: int, measured: bool) -> None:
+    """Raises InputError where the sizes or the items do not make a curve."""
+    if not after.curve:
+        return
+    if not (measured and after.items):
+        raise InputError(
+            "a learning curve needs held-out items that are measured",
+            where="--curve",
+            hint="hold rows out (or give the app test items), and leave --items 0 out",
+        )
+    if after.curve[-1] >= rows:
+        raise InputError(
+            f"{after.curve[-1]} is not less than the {rows} that teach, which are its last point",
+            where="--curve",
+            hint=f"name sizes under {rows}",
+        )
+
+
+def tune_app(app: App, route: str | None, after: After, context: RouteContext) -> tuple[str, Tuned]:
     """The app's fine-tuned route, trained where the route itself looks for it; its name, too.
     Raises AppError where there is none, or several and none is named."""
     name, spec = _fine_tuned(app, route)
     taught = app.train[: spec.examples]
+    _check_curve(after, len(taught), bool(app.test))
     job = app_job(spec, lessons(app, taught), context.pool.local(spec.model))
     return name, tune(job, tuned_home(app, job), context.progress)
 
@@ -245,8 +278,9 @@ def _check_length(recipe: Recipe, folder: Path) -> None:
         )
 
 
-def _own_source(recipe: Recipe, progress: Progress) -> Path:
-    """The recipe's data set from the hub, imported once into the cache."""
+def _own_source(recipe: Recipe, progress: Progress) -> tuple[Path, ...]:
+    """The recipe's own file, or its data set from the hub: imported once into the cache, or the
+    set's own files where documents are read from a column."""
     source = recipe.data.source
     if not source:
         raise InputError(
@@ -255,9 +289,13 @@ def _own_source(recipe: Recipe, progress: Progress) -> Path:
             hint="give a file of rows (JSONL, CSV, Parquet; any format of `hinlap data import`)",
         )
     if not source.startswith(PREFIX):
-        return Path(source)
-    address = f"{source}@{recipe.data.revision}" if recipe.data.revision else source
-    name = address.removeprefix(PREFIX).replace("/", "--").replace("@", "-")
+        return (Path(source),)
+    set_name, colon, which = source.removeprefix(PREFIX).partition(":")
+    revision = f"@{recipe.data.revision}" if recipe.data.revision else ""
+    address = f"{PREFIX}{set_name}{revision}{colon}{which}"
+    if recipe.data.column:
+        return tuple(fetch_hub_set(address, progress).files)
+    name = address.removeprefix(PREFIX).replace("/", "--").replace("@", "-").replace(":", "-")
     target = cache_folder() / "data" / f"{name}.jsonl"
     if os.environ.get("RANK", "0") != "0":  # the first process fetches; a launcher ends all with it
         while not target.is_file():
@@ -267,14 +305,14 @@ def _own_source(recipe: Recipe, progress: Progress) -> Path:
         options = ImportOptions(format=recipe.data.format)
         command = f"hinlap tune {recipe.name}"
         import_rows([address], target, options, command=command, progress=progress)
-    return target
+    return (target,)
 
 
-def _read(file: Path, recipe: Recipe, progress: Progress) -> list[Row]:
+def _read(file: Path, recipe: Recipe, format: str, progress: Progress) -> list[Row]:
     if recipe.data.column:
         return _documents(file, recipe.data.column)
     rows, bad = [], 0
-    for found in read_rows(file, format=recipe.data.format):
+    for found in read_rows(file, format=format):
         if isinstance(found, BadRow):
             bad += 1
             if bad == 1:
@@ -369,7 +407,8 @@ def report_rows(tuned: Tuned, sides: Sides, after: After, progress: Progress) ->
         tuned=tuned,
         systems=found.systems,
         decide_by=DECIDES if found.systems else "",
-        items=f"{counted(len(sides.held_out), 'held-out row')}, the same for every system",
+        items=f"{counted(_measured(found.systems), 'held-out row')} that fit, the same for every "
+        f"system; the first {after.items} of them answered",
         forgetting=forgetting,
         general_set=GENERAL_SET if forgetting else "",
         curve=_curve(points, DECIDES),
@@ -410,7 +449,7 @@ def report_app(
         tuned=tuned,
         systems=found.systems,
         decide_by=decide_by if decide_by in own else "",
-        items=f"the first {after.items} test items of {app.name}",
+        items=f"{counted(min(after.items, len(app.test)), 'test item')} of {app.name}",
         forgetting=forgetting,
         general_set=GENERAL_SET if forgetting else "",
         curve=_curve(points, curve_metric),
@@ -422,6 +461,10 @@ def report_app(
     )
     _write(tuned, report, after, pool, progress)
     return report
+
+
+def _measured(systems: Mapping[str, Mapping[str, Measured]]) -> int:
+    return len(systems[TUNED][DECIDES].ids) if TUNED in systems else 0
 
 
 def _forgetting(
@@ -464,7 +507,8 @@ def _write(
     # opening the tokenizer compares it with how prompts were made in tuning
     prompt = "" if tuned.recipe.format == "text" else engine.render(asked)
     export(tuned, after.exports, progress)
-    write_report(tuned.home / "report.html", report)
+    if after.items:
+        write_report(tuned.home / "report.html", report)
     write_tuning_card(tuned.home / "README.md", TuningCard(tuned.home.name, report, prompt=prompt))
     remember(tuned.home)
 
