@@ -44,6 +44,6 @@ $(VENV)/.demo: $(SOURCES) | $(VENV)/bin/python
 $(VENV)/.test: $(SOURCES) | $(VENV)/bin/python
 	$(PIP) torch
 	$(PIP) -e '.[local,service,toxicity,data,ifeval,web,dev]'
-	$(PIP) setuptools wheel  # DeepSpeed is a source package that looks for torch while it is built
-	DS_BUILD_OPS=0 $(PIP) --no-build-isolation -e '.[deepspeed]'
+	# DeepSpeed is a source package that looks for torch while it is built; without it its tests skip
+	-$(PIP) setuptools wheel && DS_BUILD_OPS=0 $(PIP) --no-build-isolation 'deepspeed>=0.16,<1'
 	touch $@ $(VENV)/.demo
