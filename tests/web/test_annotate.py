@@ -424,8 +424,9 @@ def test_killed_while_writing_nothing_saved_is_lost(path: Path) -> None:
     with serving(path, "--annotator", "mali") as (process, address, token):
         thread = threading.Thread(target=write_on, args=(address, token))
         thread.start()
-        while len(told) < 20:
+        while len(told) < 20 and thread.is_alive():
             time.sleep(0.01)
+        assert len(told) >= 20
         os.kill(process.pid, signal.SIGKILL)
         thread.join()
     assert [row for row in read_rows(path) if isinstance(row, Row)] == ROWS  # not rewritten yet
