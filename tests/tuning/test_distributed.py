@@ -42,6 +42,7 @@ import json, os, signal, sys
 from pathlib import Path
 from hinlap.core.errors import HinlapError
 from hinlap.core.progress import Silent
+from hinlap.tuning.processes import end
 from hinlap.tuning.tune import tune
 from tests.tuning import test_distributed as here
 
@@ -63,7 +64,9 @@ for name in names:
         tune(here.spread_job(Path(model), recipe), Path(folder) / name, Killed(int(kill_at)))
     except HinlapError as error:
         print(error, file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
+        end(error.exit_code)
+        sys.exit(error.exit_code)  # alone: it never joined the others
+end(0)
 """
 
 WAYS = {

@@ -56,6 +56,13 @@ def cli() -> None:
     """
 
 
+def _end(code: int) -> None:
+    """Where a training of several processes ran here, the process ends now."""
+    processes = sys.modules.get("hinlap.tuning.processes")
+    if processes is not None:
+        processes.end(code)
+
+
 def main() -> None:
     """Entry point. Exit code 2: the user's mistake; 1: the program's or the machine's."""
     # libraries warn their own developers; a user can do nothing about it
@@ -63,10 +70,12 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
         cli(prog_name="hinlap", standalone_mode=False)
+        _end(0)
     except HinlapError as error:
         # a user's mistake is seen by all processes of a launcher: the first one tells it
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, UserError):
             click.echo(f"hinlap: {error}", err=True)
+        _end(error.exit_code)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
