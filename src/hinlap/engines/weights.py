@@ -384,40 +384,59 @@ def _products(rows: int, device: str) -> Iterator[None]:
     if rows <= _PACK_ROWS or device != "cpu" or not onednn_products_are_better():
         yield
         return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
+    with float32_products("medium"):
         yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @functools.cache
 def onednn_products_are_better() -> bool:
     """Whether torch's "medium" float32 precision is at least a tenth quicker here, and exact.
 
-    On CPUs it hands float32 products to oneDNN: some processors gain twofold, some nothing, and
-    those with AMX may round to bfloat16, which an evaluation must not. Measured once, in a
-    twentieth of a second.
+    On CPUs it hands float32 products to oneDNN: some processors gain twofold, some nothing. Timed
+    once, in a twentieth of a second: a busy machine may answer otherwise the next time.
     """
-    a, b = torch.randn(512, 576), torch.randn(1536, 576)
-    before = torch.get_float32_matmul_precision()
-    times, results = [], []
-    try:
-        for precision in ("highest", "medium"):
-            torch.set_float32_matmul_precision(precision)
+    a, b = _factors()
+    times = []
+    for precision in ("highest", "medium"):
+        with float32_products(precision):
             runs = []
             for _ in range(5):
                 began = time.perf_counter()
-                result = torch.nn.functional.linear(a, b)
+                torch.nn.functional.linear(a, b)
                 runs.append(time.perf_counter() - began)
             times.append(min(runs))
-            results.append(result)
+    return times[1] < 0.9 * times[0] and onednn_products_are_exact()
+
+
+@functools.cache
+def onednn_products_are_exact() -> bool:
+    """Whether float32 products by oneDNN are as exact as torch's own: processors with AMX may round
+    to bfloat16. The same answer each time on one machine."""
+    a, b = _factors()
+    a = a[:64]
+    exact = a.double() @ b.double().T
+    worst = []
+    for precision in ("highest", "medium"):
+        with float32_products(precision):
+            worst.append(float((torch.nn.functional.linear(a, b) - exact).abs().max()))
+    return worst[1] < 4 * worst[0]
+
+
+def _factors() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(rows, 576, generator=generator) for rows in (512, 1536))
+    return a, b
+
+
+@contextlib.contextmanager
+def float32_products(name: str) -> Iterator[None]:
+    """torch's precision of float32 products: "highest", or "medium" (oneDNN on CPUs)."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
-    exact = a[:64].double() @ b.double().T
-    worst = [float((result[:64] - exact).abs().max()) for result in results]
-    return times[1] < 0.9 * times[0] and worst[1] < 4 * worst[0]
 
 
 @functools.cache
