@@ -19,12 +19,12 @@ from hinlap.engines.local import LocalEngine
 from hinlap.engines.pool import EnginePool, open_local, open_scorer
 from hinlap.engines.prompt_formats import (
     FORMATS,
-    encode_answer,
     end_token,
     format_of,
     takes_input,
     use_format,
 )
+from hinlap.tuning.lessons import Lesson, encode_lessons
 
 ALPACA, DOLLY = FORMATS["alpaca"], FORMATS["dolly"]
 INTRO = (
@@ -221,19 +221,27 @@ def test_a_place_for_the_input_is_found_by_rendering(template: str, expected: bo
     assert takes_input(template) is expected
 
 
+def taught_ids(tokenizer: Any, answer: str) -> list[int]:
+    """What training learns of an answer."""
+    turns = (Message("user", "What crossed?"), Message("assistant", answer))
+    [taken] = encode_lessons([Lesson(turns)], tokenizer, 999).taken
+    return list(taken.ids[taken.learnt].tolist())
+
+
 def test_an_answer_is_taught_up_to_and_with_its_end(plain: Path, dolly_like: Path) -> None:
     tokenizer = tokenizer_of(plain)
     bare = tokenizer("It did.").input_ids
-    assert encode_answer(tokenizer, "It did.") == [*bare, tokenizer.eos_token_id]
+    assert taught_ids(tokenizer, "It did.") == [*bare, tokenizer.eos_token_id]
     use_format(tokenizer, ALPACA)
-    assert encode_answer(tokenizer, "It did.") == [*bare, tokenizer.eos_token_id]
+    assert taught_ids(tokenizer, "It did.") == [*bare, tokenizer.eos_token_id]
     use_format(tokenizer, DOLLY)
-    ids = encode_answer(tokenizer, "It did.")
+    *ids, last = taught_ids(tokenizer, "It did.")  # its end is several tokens: eos follows
     assert tokenizer.decode(ids) == "It did.\n\n### End"
+    assert last == tokenizer.eos_token_id
     assert end_token(tokenizer, DOLLY) is None
     special = tokenizer_of(dolly_like)
     use_format(special, DOLLY)
-    ids = encode_answer(special, "It did.")
+    ids = taught_ids(special, "It did.")
     assert ids[-1] == end_token(special, DOLLY) == special.convert_tokens_to_ids("### End")
     assert special.decode(ids[:-1]) == "It did.\n\n"
 
@@ -252,7 +260,7 @@ def test_without_an_ending_token_no_answer_can_be_taught(plain: Path) -> None:
     tokenizer = tokenizer_of(plain)
     tokenizer.eos_token = None
     with pytest.raises(ModelError, match="the tokenizer has no ending token"):
-        encode_answer(tokenizer, "It did.")
+        taught_ids(tokenizer, "It did.")
 
 
 def taught(folder: Path, into: Path, prompt: Prompt, answer: str) -> Path:
@@ -261,7 +269,8 @@ def taught(folder: Path, into: Path, prompt: Prompt, answer: str) -> Path:
     from transformers import AutoModelForCausalLM
 
     engine = LocalEngine("untaught", folder, prompt_format="dolly")
-    before, after = engine.encode_prompt(prompt), engine.encode_answer(answer)
+    before = engine.encode_prompt(prompt)
+    after = engine.encode_texts([answer + DOLLY.before_end + DOLLY.end])[0]
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -307,7 +316,7 @@ def test_a_tuned_folder_with_the_template_needs_no_name(dolly_like: Path, tmp_pa
     tuned = LocalEngine("tiny", folder)
     assert tuned.prompt_format == named.prompt_format == "dolly"
     assert tuned.encode_prompt(ask("Hello")) == named.encode_prompt(ask("Hello"))
-    assert tuned.encode_answer("Yes") == named.encode_answer("Yes")
+    assert taught_ids(tuned.tokenizer, "Yes") == taught_ids(named.tokenizer, "Yes")
 
 
 def test_a_format_stands_over_a_template_and_changes_the_digest(tiny_model: Path) -> None:

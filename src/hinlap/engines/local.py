@@ -28,7 +28,6 @@ from hinlap.core.progress import Progress, Silent
 from hinlap.engines.catalogue import weights_digest
 from hinlap.engines.prompt_formats import (
     PromptFormat,
-    encode_answer,
     end_token,
     find_format,
     format_of,
@@ -159,10 +158,6 @@ class LocalEngine:
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
-
-    def encode_answer(self, answer: str) -> list[int]:
-        """Token ids of a whole answer as training needs it: the text, then what ends it."""
-        return encode_answer(self.tokenizer, answer)
 
     @property
     def why_not_shared(self) -> str:

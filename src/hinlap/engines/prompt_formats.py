@@ -134,23 +134,6 @@ def format_of(tokenizer: Any) -> PromptFormat | None:
     return next((each for each in FORMATS.values() if each.template == bare), None)
 
 
-def encode_answer(tokenizer: Any, answer: str) -> list[int]:
-    """Token ids of a whole answer, by itself, as training needs it: up to and with its end.
-    Raises ModelError for a tokenizer without an ending token where one is needed."""
-    known = format_of(tokenizer)
-    if known is not None and known.end:
-        text = answer + known.before_end + known.end
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            "the tokenizer has no ending token: no answer could be taught to end",
-            where="tokenizer",
-            hint="name a model whose tokenizer has an eos_token",
-        )
-    ids = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
-    return [*ids, tokenizer.eos_token_id]
-
-
 def end_token(tokenizer: Any, known: PromptFormat | None) -> int | None:
     """The id of the format's end, where that is one token of the vocabulary."""
     if known is None or not known.end:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hinlap.core.errors import ModelError
 from hinlap.core.messages import Message, Prompt
 from hinlap.core.rows import Row
 from hinlap.engines.prompt_formats import end_token, format_of, takes_input
@@ -85,11 +86,18 @@ def encode_lessons(lessons: Sequence[Lesson], tokenizer: Any, max_length: int) -
 
     A conversation is one sequence where each prompt, encoded by itself, begins with all that came
     before it; where a template drops or rewrites earlier turns, each answer gets a sequence of its
-    own. Those over ``max_length`` tokens are left out and counted, as are empty answers.
+    own. Those over ``max_length`` tokens are left out and counted, as are empty answers. Raises
+    ModelError for a tokenizer without an ending token where one is needed.
     """
     taken: list[Taken] = []
     left_out: Counter[str] = Counter()
     ends, last = ending_ids(tokenizer), tokenizer.eos_token_id
+    if last is None and len(ends) == 1:
+        raise ModelError(
+            "the tokenizer has no ending token: no answer could be taught to end",
+            where="tokenizer",
+            hint="name a model whose tokenizer has an eos_token",
+        )
     for start in range(0, len(lessons), _AT_ONCE):
         part = lessons[start : start + _AT_ONCE]
         turns = [_turns(lesson, tokenizer) for lesson in part]

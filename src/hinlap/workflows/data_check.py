@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -135,16 +136,16 @@ def kinds_named(names: Sequence[str], option: str) -> set[tuple[str, str]]:
 
 
 def _tokens(rows: Sequence[Row], model: str, progress: Progress) -> Tokens:
-    """As training would see each row: the rendered prompt, then answer and ending token."""
-    from hinlap.core.messages import Prompt
+    """Of each row as training takes it (its longest sequence; 0 where no answer teaches)."""
     from hinlap.engines.pool import open_local
+    from hinlap.tuning.lessons import encode_lessons, lesson_of
 
     engine = open_local(model, progress)
     counts = []
     progress.start(f"tokens of {model}", len(rows))
     for row in rows:
-        prompt = engine.encode_prompt(Prompt(row.messages()[:-1]))
-        counts.append(len(prompt) + len(engine.encode_answer(row.output)))
+        taken = encode_lessons([lesson_of(row)], engine.tokenizer, sys.maxsize).taken
+        counts.append(max(map(len, taken), default=0))
         progress.advance()
     progress.finish()
     return Tokens(model, engine.context_length, counts)

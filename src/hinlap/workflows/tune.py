@@ -31,7 +31,7 @@ from hinlap.engines.pool import EnginePool
 from hinlap.engines.tuned_index import remember
 from hinlap.routes.fine_tuned import app_job, lessons, tuned_home
 from hinlap.routes.route import RouteContext
-from hinlap.stats.learning_curve import LearningCurve
+from hinlap.stats.learning_curve import LEAST_SIZES, LearningCurve
 from hinlap.store.store import Store
 from hinlap.tuning.devices import read_devices
 from hinlap.tuning.lessons import Encoded, encode_lessons, encode_texts, lesson_of
@@ -66,7 +66,6 @@ ANSWERS = "answers.db"
 CURVE = "curve"
 MERGED = "merged"
 DECIDES = "perplexity"
-LEAST_SIZES = 4
 _LANGUAGES_READ = 2000  # rows
 _MOST_HELD_OUT = 5  # a fifth of the rows at the most
 
