@@ -63,6 +63,16 @@ def test_lora_products_whose_input_needs_no_gradient() -> None:
     assert up.grad is not None
 
 
+def test_gradients_that_lie_side_by_side_are_not_copied() -> None:
+    """Those of a gated activation do; others are put together."""
+    both = torch.arange(24.0).view(2, 3, 4)
+    left, right = both.split((1, 3), -1)
+    assert kernels._beside([left, right]).data_ptr() == both.data_ptr()
+    assert torch.equal(kernels._beside([left, right]), both)
+    for parts in ([right, left], [left, right.clone()], [left, right[..., ::2]]):
+        assert torch.equal(kernels._beside(parts), torch.cat(parts, -1))
+
+
 def test_rms_norm() -> None:
     same(
         lambda x, w: kernels.RmsNorm.apply(x, w, 1e-5, torch.float32),
@@ -79,6 +89,22 @@ def test_a_gated_activation() -> None:
         drawn(4, 6),
         drawn(4, 6, seed=1),
     )
+
+
+def test_a_gated_activation_of_joined_lora_products() -> None:
+    weight = drawn(8, 5, seed=1).detach()
+
+    def ours(x: torch.Tensor, *pairs: torch.Tensor) -> torch.Tensor:
+        gate, up = kernels.LoraProducts.apply(x, weight, None, 2.0, *pairs)
+        return kernels.GatedSilu.apply(gate, up)
+
+    def plain(x: torch.Tensor, *pairs: torch.Tensor) -> torch.Tensor:
+        a, b, c, d = pairs
+        gate = x @ weight[:4].T + 2 * (x @ a.T) @ c.T
+        return functional.silu(gate) * (x @ weight[4:].T + 2 * (x @ b.T) @ d.T)
+
+    pairs = [drawn(3, 5, seed=10), drawn(3, 5, seed=11), drawn(4, 3, seed=12), drawn(4, 3, seed=13)]
+    same(ours, plain, drawn(1, 6, 5), *pairs)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 600])  # 600: more than are computed at a time
@@ -101,35 +127,46 @@ def test_the_head_counts_first_choices() -> None:
     assert nats.item() == pytest.approx(plain.item())
 
 
-@pytest.mark.parametrize("length", [1, 7, 300])  # 300: several blocks of queries
-def test_attention_of_one_sequence(length: int) -> None:
+@pytest.mark.parametrize(
+    "lengths",
+    [(1,), (7,), (300,), (5, 1, 130, 4)],  # 130 and 300: several blocks of queries
+)
+def test_attention_within_sequences(lengths: tuple[int, ...]) -> None:
     def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return functional.scaled_dot_product_attention(
-            q[None], k[None], v[None], is_causal=True, scale=0.3, enable_gqa=True
-        )[0]
+        each = zip(*(x.split(lengths, 2) for x in (q, k, v)), strict=True)
+        return torch.cat(
+            [
+                functional.scaled_dot_product_attention(
+                    *parts, is_causal=True, scale=0.3, enable_gqa=True
+                )
+                for parts in each
+            ],
+            2,
+        ).transpose(1, 2)
 
     same(
-        lambda q, k, v: kernels.CausalAttention.apply(q, k, v, 0.3),
+        lambda q, k, v: kernels.CausalAttention.apply(q, k, v, lengths, 0.3),
         plain,
-        drawn(6, length, 8),
-        drawn(2, length, 8, seed=1),
-        drawn(2, length, 8, seed=2),
+        drawn(1, 6, sum(lengths), 8),
+        drawn(1, 2, sum(lengths), 8, seed=1),
+        drawn(1, 2, sum(lengths), 8, seed=2),
     )
 
 
 def test_attention_scores_are_not_rounded_under_autocast() -> None:
-    q, k, v = (drawn(2, 40, 8, seed=i).detach().bfloat16() * 4 for i in range(3))
-    outside = kernels.CausalAttention.apply(q, k, v, 0.3)
+    q, k, v = (drawn(1, 2, 40, 8, seed=i).detach().bfloat16() * 4 for i in range(3))
+    outside = kernels.CausalAttention.apply(q, k, v, (40,), 0.3)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = kernels.CausalAttention.apply(q, k, v, 0.3)
+        inside = kernels.CausalAttention.apply(q, k, v, (40,), 0.3)
     assert torch.equal(outside, inside)
 
 
 def test_rotary_positions() -> None:
-    angles = torch.linspace(0, 3, 12).view(1, 1, 3, 4).repeat(1, 1, 1, 2)
+    half = torch.linspace(0, 3, 12).view(1, 1, 3, 4)
+    angles = half.repeat(1, 1, 1, 2)
 
     def plain(x: torch.Tensor) -> torch.Tensor:
         a, b = x.chunk(2, -1)
         return x * angles.cos() + torch.cat([-b, a], -1) * angles.sin()
 
-    same(lambda x: kernels.Rotary.apply(x, angles.cos(), angles.sin()), plain, drawn(1, 2, 3, 8))
+    same(lambda x: kernels.Rotary.apply(x, half.cos(), half.sin()), plain, drawn(1, 2, 3, 8))

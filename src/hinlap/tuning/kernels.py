@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -60,19 +61,22 @@ def packed_attention(
         raise NotPackableError("its attention has soft caps, sinks or masks of its own")
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    ours = query.device.type == "cpu" and not dropout and value.shape[-1] == query.shape[-1]
-    parts = []
     window = sliding_window or sys.maxsize
+    most = min(window, _LONGEST_KEPT)
+    if query.device.type != "cpu" or dropout or value.shape[-1] != query.shape[-1]:
+        most = 0
+    if max(_lengths) <= most:
+        return CausalAttention.apply(query, key, value, tuple(_lengths), scale), None  # type: ignore[no-untyped-call]
+    parts = []
     split = (torch.split(each, _lengths, 2) for each in (query, key, value))
     for q, k, v in zip(*split, strict=True):
-        wide = q.shape[2] > window
-        if ours and not wide and q.shape[2] <= _LONGEST_KEPT:
-            part = CausalAttention.apply(q[0], k[0], v[0], scale)  # type: ignore[no-untyped-call]
-            parts.append(part.transpose(0, 1)[None])
+        length = q.shape[2]
+        if length <= most:
+            parts.append(CausalAttention.apply(q, k, v, (length,), scale))  # type: ignore[no-untyped-call]
             continue
         mask = None
-        if wide:
-            places = torch.arange(q.shape[2], device=q.device)
+        if length > window:
+            places = torch.arange(length, device=q.device)
             back = places[:, None] - places
             mask = (back >= 0) & (back < window)
         parts.append(
@@ -87,72 +91,94 @@ def packed_attention(
                 enable_gqa=q.shape[1] != k.shape[1],
             ).transpose(1, 2)
         )
-    return torch.cat(parts, 1) if len(parts) > 1 else parts[0], None
+    return torch.cat(parts, 1), None
 
 
 class CausalAttention(torch.autograd.Function):
-    """softmax(scale q k' , causal) v of one sequence on the CPU: q (H, T, D), k and v
-    (KV heads, T, D) to (H, T, D).
+    """softmax(scale q k' , causal) v within each sequence, on the CPU: q (1, H, N, D), k and v
+    (1, KV heads, N, D), lengths of the sequences that make up N, to (1, N, H, D).
 
     Plain products over blocks of queries, in which heads that share their keys are rows of one.
     The weights are kept for the way back, which takes a third of the time of torch's own kernel;
-    they are T * T / 2 numbers a head, so longer texts go by that kernel.
+    they are T * T / 2 numbers a head and sequence, so longer texts go by that kernel.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        lengths: tuple[int, ...],
+        scale: float,
     ) -> torch.Tensor:
+        heads, count, width = q.shape[1:]
+        groups = k.shape[1]
+        out = torch.empty((1, count, heads, width), dtype=v.dtype)
+        kept: list[torch.Tensor] = []
         with torch.autocast("cpu", enabled=False):  # it would round the scores
-            return CausalAttention._forward(ctx, q, k, v, scale)
-
-    @staticmethod
-    def _forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        heads, length, width = q.shape
-        groups = k.shape[0]
-        out = torch.empty((heads, length, v.shape[-1]), dtype=v.dtype)
-        wide = (k.float() * scale).transpose(1, 2)
-        kept = []
-        for start in range(0, length, _QUERY_ROWS):
-            stop = min(start + _QUERY_ROWS, length)
-            queries = q[:, start:stop].reshape(groups, -1, width).float()  # (KV heads, G b, D)
-            scores = torch.bmm(queries, wide[:, :, :stop]).view(heads, -1, stop)
-            scores[:, :, start:].masked_fill_(_later(stop - start), float("-inf"))
-            weights = scores.softmax(-1).to(v.dtype).view(groups, -1, stop)
-            out[:, start:stop] = torch.bmm(weights, v[:, :stop]).view(heads, -1, v.shape[-1])
-            kept.append(weights)
-        ctx.save_for_backward(q, k, v, out, *kept)
-        ctx.scale = scale
+            for begin, end in _spans(lengths):
+                keys = (k[0, :, begin:end].float() * scale).transpose(1, 2)
+                values = v[0, :, begin:end].contiguous()
+                for start, stop in _blocks(begin, end):
+                    seen = stop - begin
+                    queries = _rows_of_groups(q[0, :, start:stop].float(), groups)
+                    scores = torch.bmm(queries, keys[:, :, :seen]).view(heads, -1, seen)
+                    later = scores[:, :, start - begin :]
+                    later.masked_fill_(_later(stop - start), float("-inf"))
+                    weights = scores.softmax(-1).to(v.dtype).view(groups, -1, seen)
+                    found = torch.bmm(weights, values[:, :seen]).view(heads, -1, width)
+                    out[0, start:stop] = found.transpose(0, 1)
+                    kept.append(weights)
+        ctx.save_for_backward(q, k, v, *kept)
+        ctx.lengths, ctx.scale = lengths, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        q, k, v, out, *kept = ctx.saved_tensors
-        [grad] = grads
-        heads, length, width = q.shape
-        groups = k.shape[0]
-        alone = len(kept) == 1
-        grad_q = torch.empty_like(q)
-        grad_k, grad_v = (torch.zeros(each.shape, dtype=torch.float32) for each in (k, v))
-        delta = (grad.float() * out).sum(-1)  # (H, T)
-        for index, weights in enumerate(kept):
-            start = index * _QUERY_ROWS
-            stop = min(start + _QUERY_ROWS, length)
-            queries = q[:, start:stop].reshape(groups, -1, width)
-            coming = grad[:, start:stop].reshape(groups, -1, v.shape[-1])
-            inner = torch.bmm(coming, v[:, :stop].transpose(1, 2)).float()
-            inner.sub_(delta[:, start:stop].reshape(groups, -1, 1)).mul_(weights)
-            narrow = inner.mul_(ctx.scale).to(q.dtype)
-            grad_q[:, start:stop] = torch.bmm(narrow, k[:, :stop]).view(heads, -1, width)
-            more_k = torch.bmm(narrow.transpose(1, 2), queries)
-            more_v = torch.bmm(weights.transpose(1, 2), coming)
-            if alone:
-                return grad_q, more_k, more_v, None
-            grad_k[:, :stop] += more_k
-            grad_v[:, :stop] += more_v
-        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None
+        q, k, v, *kept = ctx.saved_tensors
+        grad = grads[0][0].transpose(0, 1)  # (H, N, D)
+        heads, width = q.shape[1], q.shape[3]
+        groups = k.shape[1]
+        grad_q, grad_k, grad_v = (torch.empty(each.shape, dtype=each.dtype) for each in (q, k, v))
+        remaining = iter(kept)
+        for begin, end in _spans(ctx.lengths):
+            keys, values = (each[0, :, begin:end].contiguous() for each in (k, v))
+            several = end - begin > _QUERY_ROWS
+            sums = [torch.zeros(keys.shape, dtype=torch.float32) for _ in range(2 * several)]
+            for start, stop in _blocks(begin, end):
+                seen = stop - begin
+                weights = next(remaining)
+                queries = _rows_of_groups(q[0, :, start:stop], groups)
+                coming = _rows_of_groups(grad[:, start:stop], groups)
+                inner = torch.bmm(coming, values[:, :seen].transpose(1, 2))
+                inner = torch._softmax_backward_data(inner, weights, -1, weights.dtype)
+                grad_q[0, :, start:stop] = torch.bmm(inner, keys[:, :seen]).view(heads, -1, width)
+                more_k = torch.bmm(inner.transpose(1, 2), queries)
+                more_v = torch.bmm(weights.transpose(1, 2), coming)
+                if several:
+                    sums[0][:, :seen] += more_k
+                    sums[1][:, :seen] += more_v
+                else:
+                    sums = [more_k, more_v]
+            grad_k[0, :, begin:end], grad_v[0, :, begin:end] = sums
+        return grad_q.mul_(ctx.scale), grad_k.mul_(ctx.scale), grad_v, None, None
+
+
+def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First place and end of each sequence."""
+    return itertools.pairwise(itertools.accumulate(lengths, initial=0))
+
+
+def _blocks(begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """The queries of one sequence that are computed at a time."""
+    for start in range(begin, end, _QUERY_ROWS):
+        yield start, min(start + _QUERY_ROWS, end)
+
+
+def _rows_of_groups(x: torch.Tensor, groups: int) -> torch.Tensor:
+    """(H, b, D) to (KV heads, H / KV heads * b, D)."""
+    return x.reshape(groups, -1, x.shape[-1])
 
 
 @functools.cache
@@ -183,8 +209,8 @@ class LoraProducts(torch.autograd.Function):
         flat = x.to(weight.dtype).reshape(-1, x.shape[-1])
         down = (torch.cat(downs) if count > 1 else downs[0]).to(weight.dtype)
         up = ups[0] if count == 1 else torch.block_diag(*ups)  # type: ignore[no-untyped-call]
-        up = up.to(weight.dtype)
-        low = (flat @ down.T).mul_(scale)  # (N, r of all)
+        up = (up * scale).to(weight.dtype)
+        low = flat @ down.T  # (N, r of all)
         out = functional.linear(flat, weight, bias).addmm_(low, up.T)
         ctx.save_for_backward(flat, weight, down, up, low)
         ctx.scale, ctx.sizes = scale, [each.shape[0] for each in ups]
@@ -195,31 +221,45 @@ class LoraProducts(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         flat, weight, down, up, low = ctx.saved_tensors
         shape = grads[0].shape
-        grad = (torch.cat(grads, -1) if len(grads) > 1 else grads[0]).to(weight.dtype)
-        grad = grad.reshape(-1, weight.shape[0])
-        grad_low = (grad @ up).mul_(ctx.scale)  # (N, r of all)
+        grad = _beside(grads).to(weight.dtype).reshape(-1, weight.shape[0])
+        grad_low = grad @ up  # (N, r of all)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = (grad @ weight).addmm_(grad_low, down)
             grad_x = grad_x.view(*shape[:-1], -1)
         downs = (grad_low.T @ flat).float().split(ctx.rank)
         ups = [
-            block[:, place * ctx.rank : (place + 1) * ctx.rank].float()
+            block[:, place * ctx.rank : (place + 1) * ctx.rank].float() * ctx.scale
             for place, block in enumerate((low.T @ grad).T.split(ctx.sizes))
         ]
         return grad_x, None, None, None, *downs, *ups
 
 
+def _beside(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One tensor of parts along the last axis; without a copy where they lie so in memory."""
+    first = parts[0]
+    place = first.storage_offset()
+    for part in parts:
+        if (
+            part.untyped_storage().data_ptr() != first.untyped_storage().data_ptr()
+            or part.storage_offset() != place
+            or part.stride() != first.stride()
+            or part.stride(-1) != 1
+        ):
+            return torch.cat(list(parts), -1)
+        place += part.shape[-1]
+    width = place - first.storage_offset()
+    return first.as_strided((*first.shape[:-1], width), first.stride())
+
+
 class Rotary(torch.autograd.Function):
     """x cos + rotated(x) sin, halves rotated: rotary positions as Llama and GPT-NeoX have them.
 
-    Source: Su et al. (2021), "RoFormer". cos, sin: (..., N, D), both halves equal.
+    Source: Su et al. (2021), "RoFormer". cos, sin: (..., N, D / 2), in x's precision.
     """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        half = x.shape[-1] // 2
-        cos, sin = cos[..., :half].to(x.dtype), sin[..., :half].to(x.dtype)
         ctx.save_for_backward(cos, sin)
         return _rotated(x, cos, sin)
 
@@ -254,18 +294,17 @@ class RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         x, weight, scale = ctx.saved_tensors
-        wide = grads[0].float()
-        normed = x.float() * scale
+        wide, flat = grads[0].float(), x.float()
         grad_weight = None
         if ctx.needs_input_grad[1]:
-            grad_weight = (wide * normed).flatten(0, -2).sum(0).to(weight.dtype)
+            grad_weight = (wide * flat * scale).flatten(0, -2).sum(0).to(weight.dtype)
         wide = wide * weight.float()
-        inner = (wide * normed).mean(-1, keepdim=True)
-        return wide.sub_(normed.mul_(inner)).mul_(scale).to(x.dtype), grad_weight, None, None
+        along = (wide * flat).mean(-1, keepdim=True).mul_(scale**3)
+        return wide.mul_(scale).addcmul_(flat, along, value=-1).to(x.dtype), grad_weight, None, None
 
 
 class GatedSilu(torch.autograd.Function):
-    """silu(gate) * up, keeping only the two."""
+    """silu(gate) * up, keeping only the two. Their gradients lie side by side."""
 
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
@@ -276,12 +315,11 @@ class GatedSilu(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         gate, up = ctx.saved_tensors
         [grad] = grads
-        share = torch.sigmoid(gate)
-        silu = gate * share
-        grad_up = grad * silu
-        # silu' = s + silu (1 - s)
-        share.add_(silu.mul_(1 - share))
-        return share.mul_(up).mul_(grad), grad_up
+        both = gate.new_empty((*gate.shape[:-1], 2 * gate.shape[-1]))
+        grad_gate, grad_up = both.chunk(2, -1)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+        torch.mul(functional.silu(gate), grad, out=grad_up)
+        return grad_gate, grad_up
 
 
 class HeadLoss(torch.autograd.Function):
@@ -305,14 +343,15 @@ class HeadLoss(torch.autograd.Function):
             rows = flat[start : start + _HEAD_ROWS]
             wanted = targets[start : start + _HEAD_ROWS, None]
             logits = (rows.to(weight.dtype) @ weight.T).float()
-            hits += (logits.argmax(-1, keepdim=True) == wanted).sum()
-            total = logits.logsumexp(-1, keepdim=True)
+            chances = logits.softmax(-1)
+            most, place = chances.max(-1, keepdim=True)
+            hits += (place == wanted).sum()
+            total = logits.gather(1, place) - most.log()  # logsumexp: the most is never small
             nats += (total - logits.gather(1, wanted)).sum()
             if grad_hidden is None and grad_weight is None:
                 continue
-            logits.sub_(total).exp_()
-            logits.scatter_add_(1, wanted, torch.full_like(total, -1.0))
-            narrow = logits.to(weight.dtype)
+            chances.scatter_add_(1, wanted, torch.full_like(total, -1.0))
+            narrow = chances.to(weight.dtype)
             if grad_hidden is not None:
                 grad_hidden[start : start + _HEAD_ROWS] = narrow @ weight
             if grad_weight is not None:
@@ -348,9 +387,9 @@ def speed_up(model: Any) -> list[str]:
         kind = type(module).__name__
         if kind.endswith("RMSNorm") and _norm(module):
             done.add("RMSNorm")
-        elif _gated(module):
+        if _gated(module):
             done.add("gated activation")
-        elif _lora(module):
+        if _lora(module):
             done.add("LoRA products")
     if _rotary(model):
         done.add("rotary positions")
@@ -381,7 +420,8 @@ def _rotary(model: Any) -> bool:
         axis = named.get("unsqueeze_dim", others[-1] if others else 1)
         if axis != 1 or cos.shape[-1] != q.shape[-1]:
             return own(q, k, cos, sin, *others, **named)  # type: ignore[no-any-return]
-        cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+        half = q.shape[-1] // 2  # both halves are equal
+        cos, sin = (each[..., :half].unsqueeze(1).to(q.dtype) for each in (cos, sin))
         return Rotary.apply(q, cos, sin), Rotary.apply(k, cos, sin)  # type: ignore[no-untyped-call]
 
     for one, other in zip(rotate(q, k, cos, sin), own(q, k, cos, sin), strict=True):
@@ -442,11 +482,12 @@ def _gated(module: Any) -> bool:
 
 
 def _lora(module: Any) -> bool:
-    """The LoRA layers under one module: those of queries, keys and values share a product."""
-    group = [getattr(module, name, None) for name in ("q_proj", "k_proj", "v_proj")]
-    if all(_is_plain_lora(each) for each in group) and len({_alike(each) for each in group}) == 1:
-        _join(group)
-        return True
+    """The LoRA layers under one module: those with the same input share a product."""
+    for names in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
+        group = [getattr(module, name, None) for name in names]
+        if all(_is_plain_lora(each) for each in group) and len(set(map(_alike, group))) == 1:
+            _join(group)
+            return True
     if _is_plain_lora(module) and "forward" not in module.__dict__:
         _join([module])
         return True
