@@ -72,6 +72,25 @@ def test_thai_is_counted_by_words_and_forbidden_inside_lines_without_spaces() ->
 
 
 @pytest.mark.parametrize(
+    ("word", "text", "times"),
+    [
+        ("วัด", "ไปวัดแล้วไปวัดอีก", 2),
+        ("วัด", "จังหวัดเชียงใหม่", 0),
+        ("เงา", "เงาะเป็นผลไม้", 0),
+        ("ทะเล", "น้ำทะเลเค็ม", 1),  # a compound of two words
+        ("น้ำ", "น\u0e4d\u0e49\u0e32ใส", 1),  # sara am spelt as two
+        ("ดวงจันทร์", "", 0),
+    ],
+)
+def test_a_thai_keyword_is_a_word_and_no_run_of_letters(word: str, text: str, times: int) -> None:
+    exactly = {"keyword": word, "frequency": times, "relation": "exactly"}
+    text += " 1"
+    assert kept("keywords:frequency", text, **exactly)
+    assert kept("keywords:existence", text, keywords=[word]) == bool(times)
+    assert kept("keywords:forbidden_words", text, forbidden_words=[word]) == (not times)
+
+
+@pytest.mark.parametrize(
     ("text", "thai", "english"),
     [
         ("วันนี้ฝนตก", True, False),

@@ -5,8 +5,8 @@ Each check takes the answer and the constraint's settings, and says whether it i
 
 Source: Zhou et al. (2023), "Instruction-Following Evaluation for Large Language Models".
 Peer:   lm-evaluation-harness 0.4.13, task ifeval; equal by test. Known departures: a text with Thai
-        is counted by Thai words, and a forbidden Thai word is found inside a line that has no
-        spaces; sentences by `sentences`; languages by langdetect with a fixed seed; a letter that
+        is counted by Thai words, and a Thai keyword is found where it is a word, alone or in a
+        compound; sentences by `sentences`; languages by langdetect with a fixed seed; a letter that
         is none of a to z is counted, where the peer draws another at random.
 """
 
@@ -76,21 +76,26 @@ def nth_paragraph_first_word(
 
 def keywords_exist(text: str, keywords: Sequence[str]) -> bool:
     """Each is there, in either case, also inside a word. A keyword is a regular expression."""
-    return all(re.search(word, text, re.IGNORECASE) for word in keywords)
+    return all(_times(word, text) for word in keywords)
 
 
 def keyword_frequency(text: str, keyword: str, frequency: int, relation: str) -> bool:
-    found = len(re.findall(keyword.strip(), text, re.IGNORECASE))
-    return _RELATIONS[relation](found, frequency)
+    return _RELATIONS[relation](_times(keyword.strip(), text), frequency)
 
 
 def forbidden_words(text: str, forbidden_words: Sequence[str]) -> bool:
-    """None is there as a whole word; of Thai words, which have no spaces around, in any place."""
-    for word in forbidden_words:
-        bounded = word if segmentation.has_thai(word) else rf"\b{word}\b"
-        if re.search(bounded, text, re.IGNORECASE):
-            return False
-    return True
+    """None is there as a whole word."""
+    return not any(
+        _times(word if segmentation.has_thai(word) else rf"\b{word}\b", text)
+        for word in forbidden_words
+    )
+
+
+def _times(keyword: str, text: str) -> int:
+    """A Thai keyword has no spaces around: its words are told by a dictionary."""
+    if segmentation.has_thai(keyword) and re.escape(keyword) == keyword.replace(" ", r"\ "):
+        return segmentation.count_thai(keyword, text)
+    return len(re.findall(keyword, text, re.IGNORECASE))
 
 
 def letter_frequency(text: str, letter: str, let_frequency: int, let_relation: str) -> bool:

@@ -15,6 +15,8 @@ Other choices are one segmenter for the whole text; `CHOICES` lists them.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -174,6 +176,32 @@ def check_choice(choice: str) -> None:
 
 def has_thai(text: str) -> bool:
     return re.search(r"[\u0e00-\u0e7f]", text) is not None
+
+
+def count_thai(word: str, text: str) -> int:
+    """How often a Thai word stands in a text: by itself, or in a compound of words.
+
+    A run of letters inside another word is none.
+
+    >>> [count_thai("วัด", text) for text in ("ไปวัด", "จังหวัดเชียงใหม่")]
+    [1, 0]
+    >>> count_thai("ทะเล", "น้ำทะเลเค็ม")
+    1
+    """
+    from pythainlp.corpus import thai_words
+    from pythainlp.tokenize import word_tokenize
+
+    known = thai_words()
+    word, text = _one_spelling(word), _one_spelling(text)
+    pieces = word_tokenize(text, engine="newmm", keep_whitespace=True)
+    borders = list(itertools.accumulate(map(len, pieces), initial=0))
+    count = 0
+    for found in re.finditer(re.escape(word), text):
+        begin = borders[bisect.bisect_right(borders, found.start()) - 1]
+        end = borders[bisect.bisect_left(borders, found.end())]
+        beside = (text[begin : found.start()], text[found.end() : end])
+        count += all(part in known for side in beside for part in _thai_words(side))
+    return count
 
 
 def newmm_signature() -> str:
