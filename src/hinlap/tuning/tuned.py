@@ -58,7 +58,7 @@ class Tuned:
     losses:   mean nats a learnt token, one per step.
     rows:     sequences that taught; left_out: others, by reason.
     tokens:   of all steps, and learnt ones among them.
-    seconds:  wall time of training, all interrupted parts added.
+    seconds:  wall time of its steps: without evaluations, checkpoints and steps done twice.
     stopped:  why it ended before its last step; "" where it did not.
     machine:  what it ran on, in words.
     kept_step: of the evaluation whose weights early stopping kept; -1 for none.

@@ -392,7 +392,7 @@ def _training(tuned: Tuned) -> list[str]:
     speed = tokens_per_second(tuned)
     lines = [
         f"- machine: {tuned.machine or 'unknown'}",
-        f"- time: {tuned.seconds:,.1f} seconds, {short(speed)} tokens a second",
+        f"- time of the steps: {tuned.seconds:,.1f} seconds, {short(speed)} tokens a second",
         f"- steps: {len(tuned.losses):,}; tokens: {tuned.tokens:,}, of which "
         f"{tuned.learnt_tokens:,} taught",
     ]

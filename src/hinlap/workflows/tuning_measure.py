@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hinlap.app.app import App
 from hinlap.app.declaration import FewShotSpec, ZeroShotSpec
@@ -135,7 +135,9 @@ def _foreseen(engine: LocalEngine, prompts: Sequence[Prompt], rows: Sequence[Row
         for w, row in zip(weighed, rows, strict=True)
     ]
     scores = {each.name: each for each in foresight(stretches, "answers|end:left out")}
-    return Measured(scores[_PERPLEXITY], tuple(row.id for row in rows))
+    cut = sum(w.cut > 0 for w in weighed)
+    notes = {"prompts cut to the window": cut} if cut else {}
+    return Measured(replace(scores[_PERPLEXITY], notes=notes), tuple(row.id for row in rows))
 
 
 def _alike(found: Sequence[Completion], rows: Sequence[Row]) -> Measured:
