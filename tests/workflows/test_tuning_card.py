@@ -166,6 +166,7 @@ def test_from_scratch_has_no_base(tmp_path: Path) -> None:
     assert found["library_name"] == "transformers"
     assert found["license"] == "cc-by-sa-3.0"
     assert "trained from scratch on 480 sequences" in text
+    assert "whether tuning helped" not in text
     assert "| fresh.layers | 4 |" in text
     assert "lora.rank" not in text
 

@@ -32,7 +32,7 @@ from hinlap.workflows.tuning_report import (
     report_lines,
     write_report,
 )
-from hinlap.workflows.tuning_words import _WORDS
+from hinlap.workflows.tuning_words import _WORDS, say
 
 EVIL = "</div><script>document.title='owned'</script><img src=x onerror=alert(1)>"
 THAI = "ช้างตัวหนึ่งเดินข้ามถนนในตอนเช้า และรถทุกคันหยุดรอ"
@@ -300,7 +300,7 @@ def test_a_report_of_nothing_but_a_tuning(tmp_path: Path, language: Any) -> None
     report = TuningReport("bare", bare, language=language)
     page = page_of(report, tmp_path)
     assert "None" not in page
-    assert report_lines(report)
+    assert report_lines(report)[0] == headline(report) == say("no base", language)
     assert json.dumps(report_json(report), allow_nan=False)
 
 

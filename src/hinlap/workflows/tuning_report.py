@@ -248,7 +248,7 @@ def headline(report: TuningReport) -> str:
     """Whether tuning helped, in one sentence."""
     found, language = report.findings, report.language
     if not found.decide_by:
-        return say("untested", language)
+        return say("untested" if report.tuned.base else "no base", language)
     parts = []
     for stands in ("better", "worse", "not decisive"):
         names = [p.a for p in found.pairs[found.decide_by] if p.verdict == stands]

@@ -10,6 +10,10 @@ _WORDS: dict[str, tuple[str, str]] = {
         "Not shown to be better: it was not measured beside its base on the same items.",
         "ยังไม่พบว่าดีกว่า เพราะยังไม่ได้วัดเทียบกับโมเดลฐานบนรายการเดียวกัน",
     ),
+    "no base": (
+        "Made from scratch: there is no base to stand beside.",
+        "ฝึกใหม่ตั้งแต่ต้น จึงไม่มีโมเดลฐานให้เทียบ",
+    ),
     "better than": ("better than {names}", "ดีกว่า {names}"),
     "worse than": ("worse than {names}", "แย่กว่า {names}"),
     "not decisive than": (
