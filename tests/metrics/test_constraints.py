@@ -80,6 +80,10 @@ def test_thai_is_counted_by_words_and_forbidden_inside_lines_without_spaces() ->
         ("ทะเล", "น้ำทะเลเค็ม", 1),  # a compound of two words
         ("น้ำ", "น\u0e4d\u0e49\u0e32ใส", 1),  # sara am spelt as two
         ("ดวงจันทร์", "", 0),
+        ("เงา", "เงาๆ", 1),
+        ("กรุงเทพ", "กรุงเทพฯ", 1),
+        ("แอป Line", "ใช้แอป LINE", 1),
+        ("นก", "คนกินข้าว", 0),  # over the border of two words
     ],
 )
 def test_a_thai_keyword_is_a_word_and_no_run_of_letters(word: str, text: str, times: int) -> None:

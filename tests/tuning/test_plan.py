@@ -20,6 +20,7 @@ from hinlap.tuning.devices import DEVICES, Device, Devices, read_devices
 from hinlap.tuning.plan import (
     Lengths,
     Memory,
+    attention_bytes,
     counted_lengths,
     expected_lengths,
     memory_of,
@@ -182,8 +183,29 @@ def test_activations_are_those_that_autograd_keeps(architecture: str, regime: st
         max_length=136,
         forward_tokens=136,
     )
-    told = memory_of(shape_of(config), recipe, ONE_CPU, counted_lengths([136])).activations / 136
+    gpu = replace(A100S, count=1)  # on a CPU attention keeps its weights, too
+    told = memory_of(shape_of(config), recipe, gpu, counted_lengths([136])).activations / 136
     assert told == pytest.approx(saved_bytes_a_token(config, regime, 136), rel=0.06)
+
+
+@pytest.mark.parametrize("length", [5, 128, 384, 1024])
+def test_attention_on_a_cpu_keeps_its_weights(length: int) -> None:
+    import torch
+
+    from hinlap.tuning.kernels import CausalAttention
+
+    q, k, v = (torch.ones(1, heads, 2 * length, 8, requires_grad=True) for heads in (4, 2, 2))
+    kept: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(0 if tensor.shape[-1] == 8 else tensor.nbytes)  # without q, k and v
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        CausalAttention.apply(q, k, v, (length, length), 1.0)  # type: ignore[no-untyped-call]
+    shape = replace(shape_of(tiny_config("llama", layers=1)), heads=4)
+    assert sum(kept) == attention_bytes(shape, 4, 2 * length, length)
+    assert attention_bytes(shape, 4, 4096, 4096) == attention_bytes(shape, 4, 4096, 1024)
 
 
 # Trains each case in a forked child, so that imports are paid once; prints what its memory grew by.

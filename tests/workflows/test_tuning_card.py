@@ -167,6 +167,7 @@ def test_from_scratch_has_no_base(tmp_path: Path) -> None:
     assert found["license"] == "cc-by-sa-3.0"
     assert "trained from scratch on 480 sequences" in text
     assert "whether tuning helped" not in text
+    assert "better than its base" not in text
     assert "| fresh.layers | 4 |" in text
     assert "lora.rank" not in text
 

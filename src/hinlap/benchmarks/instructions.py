@@ -89,7 +89,7 @@ def measure(items: Sequence[Item], given: Sequence[Given]) -> list[Scores]:
             [check(constraint, answer or "") for constraint in _constraints(item)]
             for item, answer in zip(items, answers, strict=True)
         ]
-        signature = f"ifeval|{newmm_signature()}|v1"
+        signature = f"ifeval|{newmm_signature()}|v2"
         whole.append(
             mean_scores(name, [float(all(k)) for k in kept], f"{name}|{signature}", share=True)
         )

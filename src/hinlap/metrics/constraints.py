@@ -5,9 +5,9 @@ Each check takes the answer and the constraint's settings, and says whether it i
 
 Source: Zhou et al. (2023), "Instruction-Following Evaluation for Large Language Models".
 Peer:   lm-evaluation-harness 0.4.13, task ifeval; equal by test. Known departures: a text with Thai
-        is counted by Thai words, and a Thai keyword is found where it is a word, alone or in a
-        compound; sentences by `sentences`; languages by langdetect with a fixed seed; a letter that
-        is none of a to z is counted, where the peer draws another at random.
+        is counted by Thai words, and a Thai keyword is found where a dictionary has it as a word,
+        alone or in a compound; sentences by `sentences`; languages by langdetect with a fixed
+        seed; a letter that is none of a to z is counted, where the peer draws another at random.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def nth_paragraph_first_word(
 
 
 def keywords_exist(text: str, keywords: Sequence[str]) -> bool:
-    """Each is there, in either case, also inside a word. A keyword is a regular expression."""
+    """Each is there, in either case, also inside a word; a Thai one as `segmentation.count_thai`
+    has it. A keyword is a regular expression."""
     return all(_times(word, text) for word in keywords)
 
 

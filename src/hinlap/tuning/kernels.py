@@ -59,6 +59,8 @@ def packed_attention(
     (1, N, H, D); causal within each sequence, nothing between them."""
     if softcap or attention_mask is not None or others.get("s_aux") is not None:
         raise NotPackableError("its attention has soft caps, sinks or masks of its own")
+    if sum(_lengths) != query.shape[2]:
+        raise ValueError(f"{query.shape[2]} tokens in sequences of {_lengths}")
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     window = sliding_window or sys.maxsize
@@ -116,6 +118,7 @@ class CausalAttention(torch.autograd.Function):
         groups = k.shape[1]
         out = torch.empty((1, count, heads, width), dtype=v.dtype)
         kept: list[torch.Tensor] = []
+        learns = any(ctx.needs_input_grad)
         with torch.autocast("cpu", enabled=False):  # it would round the scores
             for begin, end in _spans(lengths):
                 keys = (k[0, :, begin:end].float() * scale).transpose(1, 2)
@@ -129,7 +132,8 @@ class CausalAttention(torch.autograd.Function):
                     weights = scores.softmax(-1).to(v.dtype).view(groups, -1, seen)
                     found = torch.bmm(weights, values[:, :seen]).view(heads, -1, width)
                     out[0, start:stop] = found.transpose(0, 1)
-                    kept.append(weights)
+                    if learns:
+                        kept.append(weights)
         ctx.save_for_backward(q, k, v, *kept)
         ctx.lengths, ctx.scale = lengths, scale
         return out
@@ -350,6 +354,7 @@ class HeadLoss(torch.autograd.Function):
             nats += (total - logits.gather(1, wanted)).sum()
             if grad_hidden is None and grad_weight is None:
                 continue
+            del logits  # of all words: megabytes
             chances.scatter_add_(1, wanted, torch.full_like(total, -1.0))
             narrow = chances.to(weight.dtype)
             if grad_hidden is not None:

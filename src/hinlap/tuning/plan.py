@@ -1,8 +1,8 @@
 """What tuning will need, before anything runs: memory, steps, tokens, time and money.
 
 Arithmetic from a model's shape, a recipe, the sequences' lengths and the devices. It is of our
-loop: packed forwards of at most ``forward_tokens`` tokens, attention that keeps no matrix of
-tokens × tokens, fused AdamW. Memory is what one process holds at the most, in a step of several
+loop: packed forwards of at most ``forward_tokens`` tokens, attention that keeps its weights on CPUs
+and none on GPUs, fused AdamW. Memory is what one process holds at the most, in a step of several
 forwards; tests compare it with what small runs really took.
 """
 
@@ -273,6 +273,9 @@ def memory_of(shape: Shape, recipe: Recipe, devices: Devices, lengths: Lengths) 
 
     tokens = _forward_tokens(recipe, devices, lengths)
     activations = _activation_bytes(shape, recipe, tokens)
+    if devices.device.kind == "cpu":
+        layers = 1 if recipe.gradient_checkpointing else shape.layers
+        activations += layers * attention_bytes(shape, narrow, tokens, lengths.longest)
     logits = float(_LOGIT_BYTES * shape.vocabulary * math.ceil(tokens * lengths.learnt))
 
     largest = max((x.inputs * x.outputs for x in shape.linears), default=0)
@@ -402,6 +405,14 @@ def _activation_bytes(shape: Shape, recipe: Recipe, tokens: int) -> float:
     if recipe.gradient_checkpointing:  # each block's input, and one block again
         blocks = shape.layers * stream + block
     return tokens * (blocks + 3 * stream)  # and around the blocks: embedding, norm, head's input
+
+
+def attention_bytes(shape: Shape, narrow: int, tokens: int, longest: int) -> float:
+    """What attention on a CPU keeps in one layer at the most: for each query of a sequence of up to
+    1,024 tokens a weight for each key up to the end of its block of 128 (tuning/kernels.py)."""
+    length = min(longest, 1024)
+    seen = length if length <= 128 else (length + 128) / 2
+    return float(narrow * shape.heads * tokens * seen)
 
 
 def _changes(

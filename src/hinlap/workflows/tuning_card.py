@@ -421,9 +421,9 @@ def _limits(card: TuningCard) -> list[str]:
         lines.append("It states wrong facts, as language models do: check what it says.")
     lines.append("Nothing was done to make it safe, and nothing here measures whether it is. It "
                  "may answer with what is harmful, false or biased.")  # fmt: skip
-    if standing == "unknown" and tuned.base:
+    if tuned.base and standing == "unknown":
         lines.append("It was not measured beside its base: whether tuning helped is not known.")
-    elif standing != "better":
+    elif tuned.base and standing != "better":
         lines.append("It is not shown to be better than its base in every comparison above.")
     if not report.findings.forgot:
         lines.append("What it forgot was not measured: tasks other than the taught one may have "

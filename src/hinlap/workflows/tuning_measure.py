@@ -134,10 +134,12 @@ def _foreseen(engine: LocalEngine, prompts: Sequence[Prompt], rows: Sequence[Row
         )
         for w, row in zip(weighed, rows, strict=True)
     ]
-    scores = {each.name: each for each in foresight(stretches, "answers|end:left out")}
+    found = {each.name: each for each in foresight(stretches, "answers|end:left out")}
+    scores = found[_PERPLEXITY]
     cut = sum(w.cut > 0 for w in weighed)
-    notes = {"prompts cut to the window": cut} if cut else {}
-    return Measured(replace(scores[_PERPLEXITY], notes=notes), tuple(row.id for row in rows))
+    if cut:
+        scores = replace(scores, notes={**scores.notes, "prompts cut to the window": cut})
+    return Measured(scores, tuple(row.id for row in rows))
 
 
 def _alike(found: Sequence[Completion], rows: Sequence[Row]) -> Measured:
