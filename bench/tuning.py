@@ -40,6 +40,9 @@ def figures(
     ]
     best = max(right, key=lambda name: tried[name]["tokens_per_second"])
     theirs = _answer([peer, PEER, file, best])
+    # once more in turn, the quicker run of each side counts: a machine's speed wanders
+    mine = _quicker(mine, _answer([ours, OURS, "train", file]))
+    theirs = _quicker(theirs, _answer([peer, PEER, file, best]))
     most = _answer([ours, OURS, "peak", dtype])["gflops"]
     config = json.loads((Path(job["model"]) / "config.json").read_text(encoding="utf-8"))
     reached = useful_flops(config, job["sequences"]) / sum(mine["seconds"]) / 1e9
@@ -62,6 +65,10 @@ def figures(
         "ours_gflops": round(reached, 1),
         "ours_share_of_machine": round(reached / most, 3),
     }
+
+
+def _quicker(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return max(one, other, key=lambda run: run["tokens_per_second"])
 
 
 def useful_flops(config: dict[str, Any], sequences: list[list[Any]]) -> float:

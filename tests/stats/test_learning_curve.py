@@ -100,6 +100,26 @@ def test_few_noisy_items_cannot_say() -> None:
     assert found.enough_at is None
 
 
+def test_two_of_twelve_items_are_no_rise() -> None:
+    """None, one, one and two right of twelve: any fit rises, and chance does as much."""
+    rows = [np.zeros((12, 1)) for _ in range(4)]
+    for row, right in zip(rows, [(), (3,), (7,), (1, 9)], strict=True):
+        row[list(right)] = 1.0
+    rows = [np.hstack([row, np.ones((12, 1))]) for row in rows]
+    found = learning_curve((6, 12, 18, 24), rows, mean, threshold=0.02, seed=0, share=True)
+    assert found.outcome == "cannot say"
+    # four successes, each as likely at any size: 62 of the 256 ways trend as much
+    assert found.trend_p == pytest.approx(62 / 256, abs=0.03)
+    none = found.figures[0]
+    assert (none.value, none.low) == (0.0, 0.0)
+    assert none.high == pytest.approx(0.2425, abs=1e-3)  # Wilson's, of 0 in 12
+
+
+def test_a_trend_s_p_is_as_seldom_small_as_it_says() -> None:
+    p = [fitted(measured(flat, items=40, seed=seed), seed=seed).trend_p for seed in range(100)]
+    assert sum((each or 0) < 0.05 for each in p) <= 12
+
+
 @pytest.mark.parametrize("between_trainings", [0.0, 0.01])
 def test_the_interval_of_the_gain_holds_the_true_one(between_trainings: float) -> None:
     true = rising(1600) - rising(800)

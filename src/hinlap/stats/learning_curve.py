@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from hinlap.stats.bootstrap import Interval, Reduce
+from hinlap.stats.bootstrap import Interval, Reduce, bootstrap_interval
 from hinlap.stats.resampling import Array, resampled_sums
 
 LEAST_SIZES = 4
@@ -19,6 +19,7 @@ Outcome = Literal["still rising", "enough", "flat", "falling", "cannot say"]
 _RESAMPLES = 2_000
 _POWERS = np.geomspace(0.05, 4.0, 60)  # 0.05 is near a logarithm, 4 near a single step
 _FINER = np.linspace(-1.0, 1.0, 21)  # between neighbours of the grid, in its steps
+_CHANCE = 0.05  # a trend that the sizes swapped show as often is none
 _FARTHEST = 10.0  # times the largest size: beyond, a fit to so few points says nothing
 
 
@@ -32,6 +33,9 @@ class LearningCurve:
     gain:      what doubling the largest size is expected to add, along the fit.
                Both in the metric's unit, above 0 where it is better, whichever way the metric goes.
     threshold: the gain under which doubling does not pay.
+    trend_p:   how often the sizes, swapped at random within each item, show as much of a trend
+               along the logarithm of the size; None where nothing was measured. Rising, enough and
+               falling are said of a trend with less than 0.05 only: few items make narrow fits.
     outcome:   still rising: doubling adds something (its interval is above 0), and the threshold
                at least. enough: examples helped, doubling adds less than the threshold.
                flat: all of them together made less difference than the threshold.
@@ -51,6 +55,7 @@ class LearningCurve:
     rise: Interval
     gain: Interval
     threshold: float
+    trend_p: float | None
     outcome: Outcome
     enough_at: int | None
     enough_low: int | None
@@ -105,9 +110,7 @@ def learning_curve(
     drawn = drawn[np.isfinite(drawn).all(axis=1)]
     if len(drawn) < 2:
         return _nothing(sizes, means, n, threshold, higher_is_better)
-    figures = tuple(
-        _interval(np.array([m]), column, n, 0.0) for m, column in zip(means, drawn.T, strict=True)
-    )
+    figures = tuple(bootstrap_interval(s, reduce, seed=seed, share=share) for s in stats)
     x = np.asarray(sizes, dtype=np.float64) / sizes[-1]  # of the largest: powers stay moderate
     a, b, c, residue = _fit(x, means[None])
     deviation = _between_trainings(drawn, float(residue[0]))
@@ -119,7 +122,8 @@ def learning_curve(
         spare = min(1.0, 3.0 / n) * float(reduce(np.ones(k)))
     gain = _interval(sign * _gain(b, c), sign * _gain(bs, cs), n, spare)
     rise = _interval(sign * b * (first**-c - 1), sign * bs * (first**-cs - 1), n, spare)
-    outcome = _outcome(rise, gain, threshold)
+    trend_p = _trend_p(np.log(x), np.stack(stats), reduce, seed, resamples)
+    outcome = _outcome(rise, gain, threshold, trend_p)
     at = low = high = None
     if outcome != "cannot say":
         point = _enough(sign * b, c, first, threshold)
@@ -138,6 +142,7 @@ def learning_curve(
         rise=rise,
         gain=gain,
         threshold=threshold,
+        trend_p=trend_p,
         outcome=outcome,
         enough_at=at,
         enough_low=low,
@@ -165,7 +170,7 @@ def _nothing(
     figures = tuple(Interval(float(m) if math.isfinite(m) else None, None, None, n) for m in means)
     unknown = Interval(None, None, None, n)
     return LearningCurve(
-        tuple(sizes), figures, None, None, None, unknown, unknown, threshold, "cannot say",
+        tuple(sizes), figures, None, None, None, unknown, unknown, threshold, None, "cannot say",
         None, None, None, 0.0, higher_is_better,
     )  # fmt: skip
 
@@ -233,11 +238,30 @@ def _interval(value: Array, drawn: Array, n: int, spare: float) -> Interval:
     return Interval(float(value[0]), float(low) - spare, float(high) + spare, n)
 
 
-def _outcome(rise: Interval, gain: Interval, threshold: float) -> Outcome:
+def _trend_p(x: Array, stats: Array, reduce: Reduce, seed: int, resamples: int) -> float:
+    """Two-sided, by randomisation; stats (sizes, n, k). A trend is the covariance with ``x``."""
+    rng = np.random.default_rng(seed)
+    sizes, n, k = stats.shape
+    away = x - x.mean()
+    by_item = stats.transpose(1, 0, 2)  # (n, sizes, k)
+    sums = np.empty((resamples, sizes, k))
+    for row in range(resamples):
+        order = rng.random((n, sizes)).argsort(axis=1)
+        sums[row] = np.take_along_axis(by_item, order[..., None], axis=1).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        swapped = np.abs(np.asarray(reduce(sums)) @ away)
+        own = abs(float(np.asarray(reduce(stats.sum(axis=1))) @ away))
+    as_much = int((swapped >= own * (1 - 1e-9)).sum())  # sums in another order round otherwise
+    return (as_much + 1) / (resamples + 1)
+
+
+def _outcome(rise: Interval, gain: Interval, threshold: float, trend_p: float) -> Outcome:
     if rise.low is None or rise.high is None or gain.low is None or gain.high is None:
         return "cannot say"
     if -threshold < rise.low and rise.high < threshold:
         return "flat"
+    if trend_p >= _CHANCE:
+        return "cannot say"
     if rise.high < 0:
         return "falling"
     if gain.low > 0 and gain.value is not None and gain.value >= threshold:

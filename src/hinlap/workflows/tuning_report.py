@@ -291,6 +291,7 @@ def curve_line(curve: LearningCurve, language: Language) -> str:
         curve.outcome, language, gain=with_interval(curve.gain), rise=with_interval(curve.rise),
         double=f"{2 * curve.sizes[-1]:,}", largest=f"{curve.sizes[-1]:,}",
         smallest=f"{curve.sizes[0]:,}", threshold=short(curve.threshold),
+        p="–" if curve.trend_p is None else short(curve.trend_p),
     )  # fmt: skip
     if curve.enough_at is not None and curve.outcome in ("enough", "still rising"):
         low = "–" if curve.enough_low is None else f"{curve.enough_low:,}"

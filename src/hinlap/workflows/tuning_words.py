@@ -69,9 +69,11 @@ _WORDS: dict[str, tuple[str, str]] = {
         "ลดลง ตัวอย่างที่มากขึ้นทำให้แย่ลง: จาก {smallest} ถึง {largest} เปลี่ยนไป {rise}",
     ),
     "cannot say": (
-        "cannot say, the intervals are too wide: from {smallest} to {largest} it changed {rise}, "
-        "twice as many might add {gain}; a gain of {threshold} was said to pay.",
-        "บอกไม่ได้ ช่วงความเชื่อมั่นกว้างเกินไป: จาก {smallest} ถึง {largest} เปลี่ยนไป {rise} "
+        "cannot say, too few items or trainings: from {smallest} to {largest} it changed {rise} "
+        "(a trend by chance: p {p}), twice as many might add {gain}; a gain of {threshold} was "
+        "said to pay.",
+        "บอกไม่ได้ เพราะรายการหรือรอบการฝึกน้อยเกินไป: จาก {smallest} ถึง {largest} "
+        "เปลี่ยนไป {rise} (อาจบังเอิญ p {p}) "
         "หากเพิ่มเป็นสองเท่าอาจเพิ่ม {gain} โดยเกณฑ์ที่คุ้มคือ {threshold}",
     ),
     "enough_at": (
