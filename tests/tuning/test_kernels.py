@@ -153,6 +153,28 @@ def test_attention_within_sequences(lengths: tuple[int, ...]) -> None:
     )
 
 
+@pytest.mark.parametrize("window", [None, 30])
+def test_sequences_over_the_bound_go_by_torch_s_kernel(window: int | None) -> None:
+    lengths = (4, 1030, 1026, 3, 5)  # 1,024 is the bound
+    q, k, v = (drawn(1, 2, sum(lengths), 8, seed=i).detach() for i in range(3))
+    kernels.set_lengths(lengths)
+    ours, _ = kernels.packed_attention(None, q, k, v, None, sliding_window=window)
+    begin = 0
+    for length in lengths:
+        own = slice(begin, begin + length)
+        places = torch.arange(length)
+        back = places[:, None] - places
+        seen = (back >= 0) & (back < (window or length))
+        plain = functional.scaled_dot_product_attention(
+            q[:, :, own], k[:, :, own], v[:, :, own], attn_mask=seen
+        )
+        assert torch.allclose(ours[:, own], plain.transpose(1, 2), atol=1e-5)
+        begin += length
+    kernels.set_lengths(lengths[:-1])
+    with pytest.raises(ValueError, match="tokens in sequences of"):
+        kernels.packed_attention(None, q, k, v, None)
+
+
 def test_attention_scores_are_not_rounded_under_autocast() -> None:
     q, k, v = (drawn(1, 2, 40, 8, seed=i).detach().bfloat16() * 4 for i in range(3))
     outside = kernels.CausalAttention.apply(q, k, v, (40,), 0.3)

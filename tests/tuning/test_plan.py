@@ -202,7 +202,7 @@ def test_attention_on_a_cpu_keeps_its_weights(length: int) -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        CausalAttention.apply(q, k, v, (length, length), 1.0)  # type: ignore[no-untyped-call]
+        CausalAttention.apply(q, k, v, (length, length), 1.0)
     shape = replace(shape_of(tiny_config("llama", layers=1)), heads=4)
     assert sum(kept) == attention_bytes(shape, 4, 2 * length, length)
     assert attention_bytes(shape, 4, 4096, 4096) == attention_bytes(shape, 4, 4096, 1024)

@@ -67,14 +67,16 @@ def packed_attention(
     most = min(window, _LONGEST_KEPT)
     if query.device.type != "cpu" or dropout or value.shape[-1] != query.shape[-1]:
         most = 0
-    if max(_lengths) <= most:
-        return CausalAttention.apply(query, key, value, tuple(_lengths), scale), None  # type: ignore[no-untyped-call]
     parts = []
-    split = (torch.split(each, _lengths, 2) for each in (query, key, value))
-    for q, k, v in zip(*split, strict=True):
-        length = q.shape[2]
+    runs: list[tuple[int, ...]] = []  # short sequences side by side, others by themselves
+    for short, group in itertools.groupby(_lengths, lambda length: length <= most):
+        run = tuple(group)
+        runs += [run] if short else [(length,) for length in run]
+    split = (torch.split(each, [sum(run) for run in runs], 2) for each in (query, key, value))
+    for lengths, q, k, v in zip(runs, *split, strict=True):
+        length = lengths[0]
         if length <= most:
-            parts.append(CausalAttention.apply(q, k, v, (length,), scale))  # type: ignore[no-untyped-call]
+            parts.append(CausalAttention.apply(q, k, v, lengths, scale))  # type: ignore[no-untyped-call]
             continue
         mask = None
         if length > window:
@@ -93,7 +95,7 @@ def packed_attention(
                 enable_gqa=q.shape[1] != k.shape[1],
             ).transpose(1, 2)
         )
-    return torch.cat(parts, 1), None
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1), None
 
 
 class CausalAttention(torch.autograd.Function):
