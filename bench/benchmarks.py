@@ -190,7 +190,12 @@ def _preamble(file: Path) -> str:
 
 
 def run_peer(
-    python: Path, model: str, tasks: list[str], folder: Path, limit: int
+    python: Path,
+    model: str,
+    tasks: list[str],
+    folder: Path,
+    limit: int,
+    sizes: tuple[int, ...] = BATCH_SIZES,
 ) -> tuple[float, int, dict[str, Any]]:
     """Seconds of the whole command at the best batch size, that size, and its results."""
 
@@ -207,7 +212,7 @@ def run_peer(
         return time.perf_counter() - began
 
     few = max(4, limit // 10)
-    best = min(BATCH_SIZES, key=lambda size: seconds(size, few))
+    best = min(sizes, key=lambda size: seconds(size, few)) if len(sizes) > 1 else sizes[0]
     taken = seconds(best, limit)
     out = folder / f"out-{best}-{limit}"
 

@@ -41,10 +41,11 @@ def same(
 def test_lora_products(biased: bool, outs: list[int]) -> None:
     weight = drawn(7, 5, seed=1).detach()
     bias = drawn(7, seed=2).detach() if biased else None
+    frozen = kernels.FrozenWeight(weight, bias, pack=False)
     count = len(outs)
 
     def ours(x: torch.Tensor, *pairs: torch.Tensor) -> torch.Tensor:
-        return torch.cat(kernels.LoraProducts.apply(x, weight, bias, 2.0, *pairs), -1)
+        return torch.cat(kernels.LoraProducts.apply(x, frozen, 2.0, *pairs), -1)
 
     def plain(x: torch.Tensor, *pairs: torch.Tensor) -> torch.Tensor:
         added = [2.0 * (x @ a.T) @ b.T for a, b in zip(pairs[:count], pairs[count:], strict=True)]
@@ -58,9 +59,45 @@ def test_lora_products(biased: bool, outs: list[int]) -> None:
 def test_lora_products_whose_input_needs_no_gradient() -> None:
     down, up = drawn(2, 4), drawn(3, 2)
     x, weight = torch.ones(2, 4), torch.ones(3, 4)
-    kernels.LoraProducts.apply(x, weight, None, 1.0, down, up)[0].sum().backward()
+    frozen = kernels.FrozenWeight(weight, None, pack=False)
+    kernels.LoraProducts.apply(x, frozen, 1.0, down, up)[0].sum().backward()
     assert down.grad is not None
     assert up.grad is not None
+
+
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 products in oneDNN here"
+)
+@pytest.mark.parametrize("rows", [1, 37, 700])
+def test_packed_weights_give_the_plain_products(rows: int) -> None:
+    weight, bias = drawn(48, 40).detach().bfloat16(), drawn(48, seed=1).detach().bfloat16()
+    plain = kernels.FrozenWeight(weight, bias, pack=False)
+    packed = kernels.FrozenWeight(weight, bias, pack=True)
+    x, grad = (
+        drawn(rows, 40, seed=2).detach().bfloat16(),
+        drawn(rows, 48, seed=3).detach().bfloat16(),
+    )
+    for one, other in (
+        (packed.times(x), plain.times(x)),
+        (packed.back(grad), plain.back(grad)),
+    ):
+        assert torch.allclose(one.float(), other.float(), rtol=2**-7, atol=2**-7)
+
+
+def test_the_last_feed_forward_layer_skips_what_nothing_reads() -> None:
+    layer, whole = (torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.SiLU()) for _ in range(2))
+    layer.load_state_dict(whole.state_dict())
+    rows: list[int] = []
+    layer[0].register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[1]))
+    kernels._only_what_is_read(layer)
+    x, read = drawn(1, 6, 4), torch.tensor([1, 4, 5])
+    kernels.set_sequences((4, 2), read)
+    same(lambda x: layer(x)[:, read], lambda x: whole(x)[:, read], x)
+    for one, other in zip(layer.parameters(), whole.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, atol=1e-6)
+    kernels.set_sequences((4, 2))
+    same(layer, whole, drawn(1, 6, 4))
+    assert rows == [3, 6]
 
 
 def test_gradients_that_lie_side_by_side_are_not_copied() -> None:
@@ -93,9 +130,10 @@ def test_a_gated_activation() -> None:
 
 def test_a_gated_activation_of_joined_lora_products() -> None:
     weight = drawn(8, 5, seed=1).detach()
+    frozen = kernels.FrozenWeight(weight, None, pack=False)
 
     def ours(x: torch.Tensor, *pairs: torch.Tensor) -> torch.Tensor:
-        gate, up = kernels.LoraProducts.apply(x, weight, None, 2.0, *pairs)
+        gate, up = kernels.LoraProducts.apply(x, frozen, 2.0, *pairs)
         return kernels.GatedSilu.apply(gate, up)
 
     def plain(x: torch.Tensor, *pairs: torch.Tensor) -> torch.Tensor:
@@ -157,7 +195,7 @@ def test_attention_within_sequences(lengths: tuple[int, ...]) -> None:
 def test_sequences_over_the_bound_go_by_torch_s_kernel(window: int | None) -> None:
     lengths = (4, 1030, 1026, 3, 5)  # 1,024 is the bound
     q, k, v = (drawn(1, 2, sum(lengths), 8, seed=i).detach() for i in range(3))
-    kernels.set_lengths(lengths)
+    kernels.set_sequences(lengths)
     ours, _ = kernels.packed_attention(None, q, k, v, None, sliding_window=window)
     begin = 0
     for length in lengths:
@@ -170,7 +208,7 @@ def test_sequences_over_the_bound_go_by_torch_s_kernel(window: int | None) -> No
         )
         assert torch.allclose(ours[:, own], plain.transpose(1, 2), atol=1e-5)
         begin += length
-    kernels.set_lengths(lengths[:-1])
+    kernels.set_sequences(lengths[:-1])
     with pytest.raises(ValueError, match="tokens in sequences of"):
         kernels.packed_attention(None, q, k, v, None)
 

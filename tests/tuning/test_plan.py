@@ -208,6 +208,22 @@ def test_attention_on_a_cpu_keeps_its_weights(length: int) -> None:
     assert attention_bytes(shape, 4, 4096, 4096) == attention_bytes(shape, 4, 4096, 1024)
 
 
+def test_lora_in_bfloat16_on_a_cpu_packs_its_base_where_there_is_room() -> None:
+    shape, lengths = shape_of(SMALL), counted_lengths([128])
+    lora = Recipe(name="l", method="lora", precision="bf16", max_length=128)
+
+    def weights(recipe: Recipe, devices: Devices) -> float:
+        return memory_of(shape, recipe, devices, lengths).weights
+
+    cpu = ONE_CPU.device
+    exact = replace(ONE_CPU, device=replace(cpu, memory_bytes=16.0 * shape.parameters))
+    short = replace(ONE_CPU, device=replace(cpu, memory_bytes=15.9 * shape.parameters))
+    assert weights(lora, exact) - weights(lora, short) == 2 * 2 * shape.products
+    assert weights(lora, short) == weights(lora, replace(A100S, count=1))
+    wide = lora.model_copy(update={"precision": "float32"})
+    assert weights(wide, exact) == weights(wide, short)
+
+
 # Trains each case in a forked child, so that imports are paid once; prints what its memory grew by.
 TRAINING = """
 import json, os, sys

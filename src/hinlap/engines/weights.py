@@ -191,15 +191,11 @@ class Weights:
         if self._packed:
             return
         self._packed = True
-        if self.device != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-            return
-        import psutil
-
         size = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        if size > _PACK_SHARE * psutil.virtual_memory().available:
+        if not packing_pays(self.model.device, self.model.dtype, size):
             return
         for module in self.model.modules():
-            if type(module) is torch.nn.Linear and _packs(module.weight.dtype):
+            if type(module) is torch.nn.Linear and module.weight.dtype == self.model.dtype:
                 _pack(module)
 
     def _check_sharing(self) -> str:
@@ -371,8 +367,15 @@ def _pack(linear: torch.nn.Linear) -> None:
     linear.forward = forward  # type: ignore[method-assign,assignment]
 
 
-def _packs(dtype: torch.dtype) -> bool:
-    """Whether oneDNN multiplies this precision by instructions of the processor's own."""
+def packing_pays(device: torch.device, dtype: torch.dtype, size: int) -> bool:
+    """Whether oneDNN multiplies this precision by instructions of the processor's own, and
+    ``size`` bytes of packed copies are a small part of the free memory."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    import psutil
+
+    if size > _PACK_SHARE * psutil.virtual_memory().available:
+        return False
     if dtype == torch.float32:
         return True
     return dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -24,16 +24,20 @@ NAME = "hinlap_packed"
 _QUERY_ROWS = 128  # of attention at a time
 _LONGEST_KEPT = 1024  # tokens of a sequence whose attention weights are kept
 _HEAD_ROWS = 256  # learnt tokens whose logits exist at a time
+_PACK_ROWS = 640  # of a product, for which oneDNN lays packed weights out
 _lengths: list[int] = []
+_read: list[torch.Tensor] = []
 
 
 class NotPackableError(Exception):
     """This architecture asks attention for something that is not here."""
 
 
-def set_lengths(lengths: Sequence[int]) -> None:
-    """Tokens of each sequence of the coming flat forward."""
+def set_sequences(lengths: Sequence[int], read: torch.Tensor | None = None) -> None:
+    """Tokens of each sequence of the coming flat forward, and the places (M,) of those whose last
+    hidden state is read; None for all."""
     _lengths[:] = lengths
+    _read[:] = [] if read is None else [read]
 
 
 def register() -> None:
@@ -193,11 +197,43 @@ def _later(count: int) -> torch.Tensor:
     return torch.ones(count, count, dtype=torch.bool).triu(1)
 
 
+class FrozenWeight:
+    """A weight W (out, in) that no step changes, and its bias (out,).
+
+    pack: also keep it as oneDNN wants it for both products, twice the memory; bfloat16 ones take
+    a twentieth less time so.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, pack: bool) -> None:
+        self.weight, self.bias = weight, bias
+        self._packed: list[Any] = []
+        if pack:
+            reorder = torch.ops.mkldnn._reorder_linear_weight
+            sides = (weight.detach(), weight.detach().T.contiguous())
+            self._packed = [reorder(side, _PACK_ROWS) for side in sides]
+
+    def times(self, x: torch.Tensor) -> torch.Tensor:
+        """x W' + b of x (N, in), in W's precision."""
+        if self._packed:
+            return _packed_product(x, self._packed[0], self.bias)
+        return functional.linear(x, self.weight, self.bias)
+
+    def back(self, grad: torch.Tensor) -> torch.Tensor:
+        """grad W of grad (N, out), in W's precision."""
+        if self._packed:
+            return _packed_product(grad, self._packed[1], None)
+        return grad @ self.weight
+
+
+def _packed_product(x: torch.Tensor, packed: Any, bias: torch.Tensor | None) -> torch.Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")  # type: ignore[no-any-return]
+
+
 class LoraProducts(torch.autograd.Function):
     """x W' + b + scale (x A') B' with W frozen, of several layers on the same x: (N, in) to
     (N, out) each, in W's precision.
 
-    weight, bias: of all layers, one below the other. pairs: all downs A (r, in), then all ups B
+    frozen: W and b of all layers, one below the other. pairs: all downs A (r, in), then all ups B
     (out, r), float32, rounded to W's precision for the products.
     """
 
@@ -205,40 +241,40 @@ class LoraProducts(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
+        frozen: FrozenWeight,
         scale: float,
         *pairs: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         count = len(pairs) // 2
         downs, ups = pairs[:count], pairs[count:]
+        weight = frozen.weight
         flat = x.to(weight.dtype).reshape(-1, x.shape[-1])
         down = (torch.cat(downs) if count > 1 else downs[0]).to(weight.dtype)
         up = ups[0] if count == 1 else torch.block_diag(*ups)  # type: ignore[no-untyped-call]
         up = (up * scale).to(weight.dtype)
         low = flat @ down.T  # (N, r of all)
-        out = functional.linear(flat, weight, bias).addmm_(low, up.T)
-        ctx.save_for_backward(flat, weight, down, up, low)
-        ctx.scale, ctx.sizes = scale, [each.shape[0] for each in ups]
+        out = frozen.times(flat).addmm_(low, up.T)
+        ctx.save_for_backward(flat, down, up, low)
+        ctx.frozen, ctx.scale, ctx.sizes = frozen, scale, [each.shape[0] for each in ups]
         ctx.rank = downs[0].shape[0]
         return torch.split(out.view(*x.shape[:-1], -1), ctx.sizes, -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        flat, weight, down, up, low = ctx.saved_tensors
+        flat, down, up, low = ctx.saved_tensors
         shape = grads[0].shape
-        grad = _beside(grads).to(weight.dtype).reshape(-1, weight.shape[0])
+        grad = _beside(grads).to(flat.dtype).reshape(-1, sum(ctx.sizes))
         grad_low = grad @ up  # (N, r of all)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_low, down)
+            grad_x = ctx.frozen.back(grad).addmm_(grad_low, down)
             grad_x = grad_x.view(*shape[:-1], -1)
         downs = (grad_low.T @ flat).float().split(ctx.rank)
         ups = [
             block[:, place * ctx.rank : (place + 1) * ctx.rank].float() * ctx.scale
             for place, block in enumerate((low.T @ grad).T.split(ctx.sizes))
         ]
-        return grad_x, None, None, None, *downs, *ups
+        return grad_x, None, None, *downs, *ups
 
 
 def _beside(parts: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -389,24 +425,56 @@ def plain_loss(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tenso
 def speed_up(model: Any) -> list[str]:
     """Replaces what it can in a model by the functions above, each where it gives the module's
     own numbers on a random input; the kinds replaced."""
-    done = set()
+    inner = unwrapped(model)
+    pack = _may_pack(inner)
+    done, gated = set(), []
     for module in list(model.modules()):
         kind = type(module).__name__
         if kind.endswith("RMSNorm") and _norm(module):
             done.add("RMSNorm")
         if _gated(module):
             done.add("gated activation")
-        if _lora(module):
+            gated.append(module)
+        if _lora(module, pack):
             done.add("LoRA products")
-    if _rotary(model):
+    if _rotary(inner):
         done.add("rotary positions")
+    if gated and len(gated) == inner.config.get_text_config().num_hidden_layers:
+        _only_what_is_read(gated[-1])
     return sorted(done)
+
+
+def unwrapped(model: Any) -> Any:
+    """The transformers model inside PEFT's."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _may_pack(model: Any) -> bool:
+    """Whether packed copies of all its weights, for the way there and back, pay and have room."""
+    from hinlap.engines.weights import packing_pays
+
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    return model.dtype == torch.bfloat16 and packing_pays(model.device, model.dtype, 2 * size)
+
+
+def _only_what_is_read(module: Any) -> None:
+    """Lets the last layer's feed-forward skip tokens whose hidden state nothing reads: what it
+    makes of a token depends on that token alone."""
+    whole = module.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        if not _read or x.dim() != 3 or x.shape[1] != sum(_lengths):
+            return whole(x)  # type: ignore[no-any-return]
+        [places] = _read
+        made = whole(x[:, places])
+        return torch.zeros_like(x, dtype=made.dtype).index_copy(1, places, made)
+
+    module.forward = forward
 
 
 def _rotary(model: Any) -> bool:
     """The function of the architecture's module, where it has the usual one."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    module = sys.modules[type(inner).__module__]
+    module = sys.modules[type(model).__module__]
     own = getattr(module, "apply_rotary_pos_emb", None)
     if own is None or getattr(own, "hinlap", False):
         return own is not None
@@ -488,15 +556,15 @@ def _gated(module: Any) -> bool:
     return True
 
 
-def _lora(module: Any) -> bool:
+def _lora(module: Any, pack: bool) -> bool:
     """The LoRA layers under one module: those with the same input share a product."""
     for names in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
         group = [getattr(module, name, None) for name in names]
         if all(_is_plain_lora(each) for each in group) and len(set(map(_alike, group))) == 1:
-            _join(group)
+            _join(group, pack)
             return True
     if _is_plain_lora(module) and "forward" not in module.__dict__:
-        _join([module])
+        _join([module], pack)
         return True
     return False
 
@@ -524,7 +592,7 @@ def _alike(module: Any) -> tuple[Any, ...]:
     return base.in_features, base.bias is None, base.weight.dtype, scale, rank, dropped
 
 
-def _join(layers: Sequence[Any]) -> None:
+def _join(layers: Sequence[Any], pack: bool) -> None:
     """Gives layers with the same input forwards of which the first computes all."""
     bases = [each.base_layer for each in layers]
     downs = [next(iter(each.lora_A.values())) for each in layers]
@@ -540,6 +608,7 @@ def _join(layers: Sequence[Any]) -> None:
         ):
             base.weight.data = part  # the same memory
         bias = None if bias is None else torch.cat([base.bias.detach() for base in bases])
+    frozen = FrozenWeight(weight, bias, pack=pack)
     pending: list[Any] = []  # [x, the coming layers' results]
 
     def plainly(place: int, x: torch.Tensor) -> torch.Tensor:
@@ -557,7 +626,7 @@ def _join(layers: Sequence[Any]) -> None:
                 pending.clear()
             return result
         pairs = [each.weight for each in (*downs, *ups)]
-        first, *others = LoraProducts.apply(x, weight, bias, scale, *pairs)  # type: ignore[no-untyped-call]
+        first, *others = LoraProducts.apply(x, frozen, scale, *pairs)  # type: ignore[no-untyped-call]
         if place:
             return others[place - 1]  # type: ignore[no-any-return]
         pending[:] = [x, others] if others else []

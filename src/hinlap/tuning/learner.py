@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from hinlap.tuning import kernels
+from hinlap.tuning.kernels import unwrapped
 from hinlap.tuning.lessons import Taken
 
 _NEAR = {torch.float32: 1e-3, torch.bfloat16: 0.05}  # nats a token between two ways of computing
@@ -89,7 +90,7 @@ class Learner(torch.nn.Module):
         return torch.stack(nats).sum(), torch.stack(hits).sum()
 
     def _packed_loss(self, flat: Flat) -> tuple[torch.Tensor, torch.Tensor]:
-        kernels.set_lengths(flat.lengths)
+        kernels.set_sequences(flat.lengths, flat.read)
         if not self._fused:
             logits = self.model(
                 input_ids=flat.ids[None],
@@ -161,11 +162,6 @@ class Learner(torch.nn.Module):
             return
         self._head = inner.get_output_embeddings().weight.detach().clone()
         embedding.float()
-
-
-def unwrapped(model: Any) -> Any:
-    """The transformers model inside PEFT's."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _has_plain_head(model: Any) -> bool:

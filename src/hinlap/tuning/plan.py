@@ -15,7 +15,7 @@ from typing import Any
 
 from hinlap.core.counting import counted
 from hinlap.core.errors import InputError
-from hinlap.tuning.devices import Devices
+from hinlap.tuning.devices import Device, Devices
 from hinlap.tuning.recipe import Recipe
 from hinlap.tuning.shape import Shape, adapter_parameters
 
@@ -28,6 +28,9 @@ RUNTIME_BYTES = {"cuda": 2.0e9, "cpu": 0.6e9}  # CUDA's context and what its all
 _SUB_GROUP = 1_000_000_000
 _LIVE = 1_000_000_000
 _ALLGATHER_BUCKET = 500_000_000
+
+# Of a machine's memory, what packed copies of weights may take (engines/weights.py)
+_PACK_SHARE = 0.25
 
 # Bytes of a weight in NF4 with double quantisation: Dettmers et al. (2023), "QLoRA", section 3
 _NF4_BYTES = (4 + 0.127) / 8
@@ -266,7 +269,7 @@ def memory_of(shape: Shape, recipe: Recipe, devices: Devices, lengths: Lengths) 
 
     used = narrow if sharded else 4  # what is learnt is float32 without DeepSpeed
     frozen = 0.0 if whole else _frozen_bytes(shape, recipe, narrow, by_weight)
-    weights = used * trained / by_weight + frozen
+    weights = used * trained / by_weight + frozen + _packed_bytes(shape, recipe, devices.device)
     gradients = used * trained / by_state
     optimizer = 8 * trained / by_state
     master = 4 * trained / by_state if sharded else 0.0
@@ -322,6 +325,16 @@ def _frozen_bytes(shape: Shape, recipe: Recipe, narrow: int, by_weight: int) -> 
         return float(narrow * shape.parameters) / by_weight
     quantised = shape.products  # bitsandbytes leaves the head and the embeddings alone
     return _NF4_BYTES * quantised + 2.0 * (shape.parameters - quantised)
+
+
+def _packed_bytes(shape: Shape, recipe: Recipe, device: Device) -> float:
+    """Of frozen weights laid out for the products of both ways, where a CPU takes them in bfloat16
+    and there is room (tuning/kernels.py)."""
+    narrow_lora = recipe.method == "lora" and recipe.precision == "bf16" and not recipe.zero
+    if device.kind != "cpu" or not narrow_lora:
+        return 0.0
+    room = _PACK_SHARE * device.memory_bytes
+    return 4.0 * shape.products if 4 * shape.parameters <= room else 0.0
 
 
 @dataclass(frozen=True, slots=True)

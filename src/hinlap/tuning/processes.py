@@ -34,7 +34,8 @@ from hinlap.core.errors import (
 )
 from hinlap.data.whole_file import write_whole
 from hinlap.tuning.deepspeed_config import deepspeed_config
-from hinlap.tuning.learner import Flat, Learner, unwrapped
+from hinlap.tuning.kernels import unwrapped
+from hinlap.tuning.learner import Flat, Learner
 from hinlap.tuning.recipe import Recipe
 
 Sharing = Literal["none", "copies", "fsdp", "zero"]
