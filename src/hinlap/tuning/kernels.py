@@ -23,7 +23,8 @@ from torch.nn import functional
 NAME = "hinlap_packed"
 _QUERY_ROWS = 128  # of attention at a time
 _LONGEST_KEPT = 1024  # tokens of a sequence whose attention weights are kept
-_HEAD_ROWS = 256  # learnt tokens whose logits exist at a time
+_HEAD_ROWS = 512  # learnt tokens whose logits exist at a time
+_LOSS_ROWS = 16  # of them, whose softmax exists at a time
 _PACK_ROWS = 640  # of a product, for which oneDNN lays packed weights out
 _lengths: list[int] = []
 _read: list[torch.Tensor] = []
@@ -383,22 +384,22 @@ class HeadLoss(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         for start in range(0, len(flat), _HEAD_ROWS):
             rows = flat[start : start + _HEAD_ROWS]
-            wanted = targets[start : start + _HEAD_ROWS, None]
-            logits = (rows.to(weight.dtype) @ weight.T).float()
-            chances = logits.softmax(-1)
-            most, place = chances.max(-1, keepdim=True)
-            hits += (place == wanted).sum()
-            total = logits.gather(1, place) - most.log()  # logsumexp: the most is never small
-            nats += (total - logits.gather(1, wanted)).sum()
-            if grad_hidden is None and grad_weight is None:
-                continue
-            del logits  # of all words: megabytes
-            chances.scatter_add_(1, wanted, torch.full_like(total, -1.0))
-            narrow = chances.to(weight.dtype)
+            logits = rows.to(weight.dtype) @ weight.T
+            # a few rows at a time stay in the processor's cache; their gradient takes their place
+            for at in range(0, len(rows), _LOSS_ROWS):
+                part = logits[at : at + _LOSS_ROWS]
+                wanted = targets[start + at : start + at + len(part), None]
+                chances = part.softmax(-1, dtype=torch.float32)
+                most, place = chances.max(-1, keepdim=True)
+                hits += (place == wanted).sum()
+                total = part.gather(1, place).float() - most.log()  # logsumexp: most is not small
+                nats += (total - part.gather(1, wanted).float()).sum()
+                chances.scatter_add_(1, wanted, torch.full_like(total, -1.0))
+                part.copy_(chances)
             if grad_hidden is not None:
-                grad_hidden[start : start + _HEAD_ROWS] = narrow @ weight
+                grad_hidden[start : start + _HEAD_ROWS] = logits @ weight
             if grad_weight is not None:
-                grad_weight.addmm_(narrow.T.float(), rows.float())
+                grad_weight.addmm_(logits.T.float(), rows.float())
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(hits)
