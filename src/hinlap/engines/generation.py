@@ -218,8 +218,8 @@ class Batch:
         self._tried = rows
         make = self._weights.zeros  # what is masked still takes part, times 0: it must be a number
         return Rows(
-            [make(rows, capacity, heads, k) for heads, k, _ in shapes],
-            [make(rows, capacity, heads, v) for heads, _, v in shapes],
+            [make(rows, heads, capacity, k) for heads, k, _ in shapes],
+            [make(rows, heads, capacity, v) for heads, _, v in shapes],
         )
 
     def _prefill(self, joining: list[_Row]) -> torch.Tensor:
@@ -299,8 +299,7 @@ class Batch:
         rows.used, rows.longest = len(active), max(lengths)
         rows.ragged = min(lengths) != rows.longest
         rows.lengths = torch.tensor(lengths, device=device)
-        capacity = rows.keys[0].shape[1]
-        rows.slots = torch.arange(len(active), device=device) * capacity + rows.lengths - 1
+        rows.slots.clear()
         rows.masks.clear()
         positions = [len(row.request.ids) + len(row.new) - 1 for row in active]
         users: dict[Node, list[int]] = {}
@@ -366,7 +365,7 @@ class Batch:
         if last is not row:
             self._active[place] = last
             for layer in (*rows.keys, *rows.values):
-                layer[place, : last.own] = layer[len(self._active), : last.own]
+                layer[place, :, : last.own] = layer[len(self._active), :, : last.own]
         self._release(row.path)
 
     def _release(self, path: list[Node]) -> None:

@@ -40,7 +40,7 @@ class KeysValues:
 
 @dataclass(eq=False, slots=True)
 class Rows:
-    """The running batch's own keys and values, one block a row: (R, C, KV heads, D) each layer.
+    """The running batch's own keys and values, one block a row: (R, KV heads, C, D) each layer.
 
     Only the first ``used`` rows take part; ``lengths`` are their tokens so far, the new one
     included, ``longest`` the most of them; not ``ragged`` when all are equal.
@@ -51,8 +51,9 @@ class Rows:
     used: int = 0
     lengths: torch.Tensor | None = None  # (used,)
     longest: int = 0
-    slots: torch.Tensor | None = None  # (used,) of the flattened (R * C): where the new token goes
     ragged: bool = True
+    # where the new tokens go, of the flattened (R * KV heads * C): by KV heads
+    slots: dict[int, torch.Tensor] = field(default_factory=dict)
     masks: dict[int, torch.Tensor | None] = field(default_factory=dict)  # by window, 0 for none
 
 
@@ -249,13 +250,14 @@ def _attend_rows(
     lse: torch.Tensor,
 ) -> None:
     """Decoding: each row's newest token looks at its own block, the new token included."""
-    keys, values = rows.keys[layer], rows.values[layer]  # (R, C, KV heads, D)
-    assert rows.slots is not None
+    keys, values = rows.keys[layer], rows.values[layer]  # (R, KV heads, C, D)
     q, k, v = (each.to(keys.dtype) for each in (q, k, v))
-    keys.view(-1, *keys.shape[2:]).index_copy_(0, rows.slots, k.transpose(0, 1))
-    values.view(-1, *values.shape[2:]).index_copy_(0, rows.slots, v.transpose(0, 1))
-    own_keys = keys[: rows.used, : rows.longest].transpose(1, 2)  # (B, KV heads, e, D)
-    own_values = values[: rows.used, : rows.longest].transpose(1, 2)
+    slots = _rows_slots(rows, keys)
+    for block, new in ((keys, k), (values, v)):
+        width = new.shape[-1]
+        block.view(-1, width).index_copy_(0, slots, new.transpose(0, 1).reshape(-1, width))
+    own_keys = keys[: rows.used, :, : rows.longest]  # (B, KV heads, e, D)
+    own_values = values[: rows.used, :, : rows.longest]
     mask = _rows_mask(rows, rule.window)  # (B, e)
     batched = q.transpose(0, 1).unsqueeze(2)  # (B, H, 1, D)
     if _flash_can(q, v, rule):
@@ -277,6 +279,16 @@ def _attend_rows(
     result = torch.matmul(weights.to(v.dtype), own_values)
     out.copy_(result.reshape(rows.used, -1, result.shape[-1]))
     lse.copy_(sums.view(rows.used, -1))
+
+
+def _rows_slots(rows: Rows, keys: torch.Tensor) -> torch.Tensor:
+    """(B * KV heads,) places of the new tokens in a layer's flattened blocks; made once a step."""
+    heads, capacity = keys.shape[1:3]
+    if heads not in rows.slots:
+        assert rows.lengths is not None
+        blocks = torch.arange(rows.used * heads, device=keys.device) * capacity
+        rows.slots[heads] = blocks + (rows.lengths - 1).repeat_interleave(heads)
+    return rows.slots[heads]
 
 
 def _rows_mask(rows: Rows, window: int) -> torch.Tensor | None:
@@ -320,8 +332,8 @@ def _keep(keep: Keep, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
         keep.kv.values.append(v[:, keep.source].clone(memory_format=torch.contiguous_format))
     if keep.rows is not None:
         length = keep.source.stop - keep.source.start
-        keep.rows.keys[layer][keep.row, :length] = k[:, keep.source].transpose(0, 1)
-        keep.rows.values[layer][keep.row, :length] = v[:, keep.source].transpose(0, 1)
+        keep.rows.keys[layer][keep.row, :, :length] = k[:, keep.source]
+        keep.rows.values[layer][keep.row, :, :length] = v[:, keep.source]
 
 
 def _told_by_arguments(module: Any, layer: int, window: int | None) -> bool:

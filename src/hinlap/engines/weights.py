@@ -21,12 +21,12 @@ import torch
 
 from hinlap.core.errors import EngineError, MissingExtraError, ModelError
 from hinlap.engines import tree_attention
+from hinlap.engines.fused import fuse
+from hinlap.engines.packing import pack, packing_pays
 from hinlap.engines.tree_attention import Keep, KeysValues, Layout, NotShareableError, Own, Stored
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_PACK_ROWS = 64  # products of up to so many rows gain from packed weights
-_PACK_HINT = 8  # rows that oneDNN lays the weights out for: the best of 1 to 32 for 1 to 16 rows
-_PACK_SHARE = 0.25  # of the free memory may go into packed copies
+_ONEDNN_ROWS = 64  # from here on float32 products may be quicker by oneDNN
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -183,20 +183,10 @@ class Weights:
                 output[..., span, :] += (inputs[0][..., span, :] @ down.T) @ up.T
 
     def pack_for_decoding(self) -> None:
-        """Copies weights into oneDNN's layout for products of few rows, once, where there is room.
-
-        Decoding multiplies a few rows by every weight; packed, that took 0.4 to 0.7 of the time
-        of torch's own product (docs/lab-notes.md).
-        """
-        if self._packed:
-            return
+        """Lays weights out for products of few rows, once, where that pays and there is room."""
+        if not self._packed and packing_pays(self.model):
+            pack(self.model)
         self._packed = True
-        size = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        if not packing_pays(self.model.device, self.model.dtype, size):
-            return
-        for module in self.model.modules():
-            if type(module) is torch.nn.Linear and module.weight.dtype == self.model.dtype:
-                _pack(module)
 
     def _check_sharing(self) -> str:
         """Empty when a shared, packed forward gives a plain forward's log-probabilities; else why
@@ -215,9 +205,11 @@ class Weights:
                 whole = torch.tensor([shared + tail], device=self.device)
                 plain.append(self.model(input_ids=whole, use_cache=False).logits[0, 6:])
         before = self.model.config._attn_implementation
+        own = {module for module in self.model.modules() if "forward" in vars(module)}
         tree_attention.register()
         try:
             self.model.set_attn_implementation(tree_attention.NAME)
+            fuse(self.model)
             kv = KeysValues(0, 6)
             places = functools.partial(torch.arange, device=self.device)
             top = Layout(places(6), own=[Own(slice(0, 6))], keep=[Keep(slice(0, 6), kv)])
@@ -247,6 +239,9 @@ class Weights:
         except (NotShareableError, TypeError, ValueError, AttributeError, IndexError) as error:
             why = f"its attention cannot be computed in parts: {error or type(error).__name__}"
         self.model.set_attn_implementation(before)
+        for module in self.model.modules():
+            if module not in own:
+                vars(module).pop("forward", None)
         return why
 
 
@@ -352,39 +347,10 @@ def _shape(module: Any) -> tuple[int, ...]:
     return shape if isinstance(module, torch.nn.Linear) else shape[::-1]
 
 
-def _pack(linear: torch.nn.Linear) -> None:
-    """Gives one layer a forward that takes the packed weight for few rows."""
-    weight, bias = linear.weight.detach(), linear.bias
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, _PACK_HINT)
-    width, most = linear.in_features, _PACK_ROWS
-    product = torch.ops.mkldnn._linear_pointwise
-
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        if x.numel() <= most * width:
-            return product(x, packed, bias, "none", [], "")  # type: ignore[no-any-return]
-        return torch.nn.functional.linear(x, weight, bias)
-
-    linear.forward = forward  # type: ignore[method-assign,assignment]
-
-
-def packing_pays(device: torch.device, dtype: torch.dtype, size: int) -> bool:
-    """Whether oneDNN multiplies this precision by instructions of the processor's own, and
-    ``size`` bytes of packed copies are a small part of the free memory."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    import psutil
-
-    if size > _PACK_SHARE * psutil.virtual_memory().available:
-        return False
-    if dtype == torch.float32:
-        return True
-    return dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
 @contextlib.contextmanager
 def _products(rows: int, device: str) -> Iterator[None]:
     """Many-row float32 products through oneDNN where that is quicker and as exact here."""
-    if rows <= _PACK_ROWS or device != "cpu" or not onednn_products_are_better():
+    if rows <= _ONEDNN_ROWS or device != "cpu" or not onednn_products_are_better():
         yield
         return
     with float32_products("medium"):

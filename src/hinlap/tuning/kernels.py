@@ -20,6 +20,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from hinlap.engines.fused import has_gated_silu, norm_epsilon
+from hinlap.engines.packing import SAME_INPUT, packed_product, packed_weight, packing_pays
+
 NAME = "hinlap_packed"
 _QUERY_ROWS = 128  # of attention at a time
 _LONGEST_KEPT = 1024  # tokens of a sequence whose attention weights are kept
@@ -209,25 +212,19 @@ class FrozenWeight:
         self.weight, self.bias = weight, bias
         self._packed: list[Any] = []
         if pack:
-            reorder = torch.ops.mkldnn._reorder_linear_weight
-            sides = (weight.detach(), weight.detach().T.contiguous())
-            self._packed = [reorder(side, _PACK_ROWS) for side in sides]
+            self._packed = [packed_weight(side, _PACK_ROWS) for side in (weight, weight.T)]
 
     def times(self, x: torch.Tensor) -> torch.Tensor:
         """x W' + b of x (N, in), in W's precision."""
         if self._packed:
-            return _packed_product(x, self._packed[0], self.bias)
+            return packed_product(x, self._packed[0], self.bias)
         return functional.linear(x, self.weight, self.bias)
 
     def back(self, grad: torch.Tensor) -> torch.Tensor:
         """grad W of grad (N, out), in W's precision."""
         if self._packed:
-            return _packed_product(grad, self._packed[1], None)
+            return packed_product(grad, self._packed[1], None)
         return grad @ self.weight
-
-
-def _packed_product(x: torch.Tensor, packed: Any, bias: torch.Tensor | None) -> torch.Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")  # type: ignore[no-any-return]
 
 
 class LoraProducts(torch.autograd.Function):
@@ -427,11 +424,10 @@ def speed_up(model: Any) -> list[str]:
     """Replaces what it can in a model by the functions above, each where it gives the module's
     own numbers on a random input; the kinds replaced."""
     inner = unwrapped(model)
-    pack = _may_pack(inner)
+    pack = inner.dtype == torch.bfloat16 and packing_pays(inner, copies=2)
     done, gated = set(), []
     for module in list(model.modules()):
-        kind = type(module).__name__
-        if kind.endswith("RMSNorm") and _norm(module):
+        if _norm(module):
             done.add("RMSNorm")
         if _gated(module):
             done.add("gated activation")
@@ -448,14 +444,6 @@ def speed_up(model: Any) -> list[str]:
 def unwrapped(model: Any) -> Any:
     """The transformers model inside PEFT's."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _may_pack(model: Any) -> bool:
-    """Whether packed copies of all its weights, for the way there and back, pay and have room."""
-    from hinlap.engines.weights import packing_pays
-
-    size = sum(p.numel() * p.element_size() for p in model.parameters())
-    return model.dtype == torch.bfloat16 and packing_pays(model.device, model.dtype, 2 * size)
 
 
 def _only_what_is_read(module: Any) -> None:
@@ -509,10 +497,10 @@ def _rotary(model: Any) -> bool:
 
 
 def _norm(module: Any) -> bool:
-    epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    weight = getattr(module, "weight", None)
-    if epsilon is None or weight is None or weight.dim() != 1:
+    epsilon = norm_epsilon(module)
+    if epsilon is None:
         return False
+    weight = module.weight
     probe = torch.linspace(-2, 3, 2 * len(weight), device=weight.device).view(2, -1)
     with torch.no_grad():
         own = module(probe.to(weight.dtype)).float()
@@ -533,12 +521,7 @@ def _norm(module: Any) -> bool:
 
 
 def _gated(module: Any) -> bool:
-    parts = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    if not all(isinstance(part, torch.nn.Module) for part in parts):
-        return False
-    if not isinstance(getattr(module, "act_fn", None), torch.nn.SiLU) and (
-        type(getattr(module, "act_fn", None)).__name__ != "SiLUActivation"
-    ):
+    if not has_gated_silu(module):
         return False
 
     def forward(x: torch.Tensor) -> torch.Tensor:
@@ -559,7 +542,7 @@ def _gated(module: Any) -> bool:
 
 def _lora(module: Any, pack: bool) -> bool:
     """The LoRA layers under one module: those with the same input share a product."""
-    for names in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
+    for names in SAME_INPUT:
         group = [getattr(module, name, None) for name in names]
         if all(_is_plain_lora(each) for each in group) and len(set(map(_alike, group))) == 1:
             _join(group, pack)

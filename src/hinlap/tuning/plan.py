@@ -29,7 +29,7 @@ _SUB_GROUP = 1_000_000_000
 _LIVE = 1_000_000_000
 _ALLGATHER_BUCKET = 500_000_000
 
-# Of a machine's memory, what packed copies of weights may take (engines/weights.py)
+# Of a machine's memory, what packed copies of weights may take (engines/packing.py)
 _PACK_SHARE = 0.25
 
 # Bytes of a weight in NF4 with double quantisation: Dettmers et al. (2023), "QLoRA", section 3
