@@ -4,7 +4,8 @@
 
 Every sentence of the first pairs (default: all 1,508) is weighed by `hinlap bench crows-pairs`, by
 lm-eval at each batch size (default: 16 and 1), and by transformers one sentence at a time in
-float32 and in float64, which is taken for the truth. For each side: the largest and the mean
+float32 and in float64, which is taken for the truth (its norms still round to float32, as the
+architecture has them). For each side: the largest and the mean
 distance from it in nats a sentence, and the sentence where it is furthest.
 """
 

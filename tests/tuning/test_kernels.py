@@ -66,7 +66,8 @@ def test_lora_products_whose_input_needs_no_gradient() -> None:
 
 
 @pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 products in oneDNN here"
+    not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="no bfloat16 products in oneDNN here",
 )
 @pytest.mark.parametrize("rows", [1, 37, 700])
 def test_packed_weights_give_the_plain_products(rows: int) -> None:

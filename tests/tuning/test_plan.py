@@ -216,10 +216,12 @@ def test_lora_in_bfloat16_on_a_cpu_packs_its_base_where_there_is_room() -> None:
         return memory_of(shape, recipe, devices, lengths).weights
 
     cpu = ONE_CPU.device
-    exact = replace(ONE_CPU, device=replace(cpu, memory_bytes=16.0 * shape.parameters))
-    short = replace(ONE_CPU, device=replace(cpu, memory_bytes=15.9 * shape.parameters))
+    exact = replace(ONE_CPU, device=replace(cpu, memory_bytes=32.0 * shape.parameters))
+    short = replace(ONE_CPU, device=replace(cpu, memory_bytes=31.9 * shape.parameters))
     assert weights(lora, exact) - weights(lora, short) == 2 * 2 * shape.products
     assert weights(lora, short) == weights(lora, replace(A100S, count=1))
+    dropping = lora.model_copy(update={"lora": lora.lora.model_copy(update={"dropout": 0.1})})
+    assert weights(dropping, exact) == weights(dropping, short)  # then every product is plain
     wide = lora.model_copy(update={"precision": "float32"})
     assert weights(wide, exact) == weights(wide, short)
 

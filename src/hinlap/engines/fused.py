@@ -46,7 +46,8 @@ def _fuse_norm(module: Any) -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         return functional.rms_norm(x, weight.shape, weight, epsilon)
 
-    _replace(module, forward, len(weight), weight)
+    # each number by itself: one large weight must not hide that others are multiplied by 1 + w
+    _replace(module, forward, len(weight), weight, lambda own: own.abs())
 
 
 def _fuse_gate(module: Any) -> None:
@@ -59,13 +60,18 @@ def _fuse_gate(module: Any) -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         return down(functional.silu(gate(x)).mul_(up(x)))  # type: ignore[no-any-return]
 
-    _replace(module, forward, gate.in_features, gate.weight)
+    _replace(module, forward, gate.in_features, gate.weight, lambda own: own.abs().max())
 
 
 def _replace(
-    module: Any, forward: Callable[[torch.Tensor], torch.Tensor], width: int, like: torch.Tensor
+    module: Any,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    width: int,
+    like: torch.Tensor,
+    measure: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
-    """Takes ``forward`` where it agrees with the module's own on (1, 3, width)."""
+    """Takes ``forward`` where it agrees with the module's own on (1, 3, width), up to rounding of
+    what ``measure`` makes of the latter."""
     probe = torch.linspace(-3, 4, 3 * width, device=like.device).view(1, 3, -1).to(like.dtype)
     with torch.inference_mode():
         try:
@@ -73,5 +79,5 @@ def _replace(
         except (TypeError, RuntimeError, ValueError):  # asks for more than a stream of states
             return
     near = 1e-5 if like.dtype == torch.float32 else 2e-2
-    if own.shape == ours.shape and bool((own - ours).abs().max() <= near * own.abs().max()):
+    if own.shape == ours.shape and bool(((own - ours).abs() <= near * measure(own)).all()):
         module.forward = forward  # never where a weight is no number

@@ -17,18 +17,15 @@ SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Names of layers that one module calls with the same input, in transformers' architectures."""
 _ROWS = 64  # products of up to so many rows gain from packed weights
 _HINT = 8  # rows that oneDNN lays the weights out for: the best of 1 to 32 for 1 to 16 rows
-_SHARE = 0.25  # of the free memory may go into packed copies
 
 
-def packing_pays(model: Any, copies: int = 1) -> bool:
+def packing_pays(model: Any, room: float, copies: int = 1) -> bool:
     """Whether oneDNN multiplies this model's precision by instructions of the processor's own, and
-    so many packed copies of its weights are a small part of the free memory."""
+    so many packed copies of its weights fit into ``room`` (bytes)."""
     if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    import psutil
-
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    if copies * size > _SHARE * psutil.virtual_memory().available:
+    if copies * size > room:
         return False
     if model.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -26,6 +26,7 @@ from hinlap.engines.packing import pack, packing_pays
 from hinlap.engines.tree_attention import Keep, KeysValues, Layout, NotShareableError, Own, Stored
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_PACK_SHARE = 0.25  # of the free memory may go into packed copies
 _ONEDNN_ROWS = 64  # from here on float32 products may be quicker by oneDNN
 
 
@@ -184,9 +185,13 @@ class Weights:
 
     def pack_for_decoding(self) -> None:
         """Lays weights out for products of few rows, once, where that pays and there is room."""
-        if not self._packed and packing_pays(self.model):
-            pack(self.model)
+        if self._packed:
+            return
         self._packed = True
+        import psutil
+
+        if packing_pays(self.model, _PACK_SHARE * psutil.virtual_memory().available):
+            pack(self.model)
 
     def _check_sharing(self) -> str:
         """Empty when a shared, packed forward gives a plain forward's log-probabilities; else why

@@ -17,7 +17,7 @@ from hinlap.core.counting import counted
 from hinlap.core.errors import InputError
 from hinlap.tuning.devices import Device, Devices
 from hinlap.tuning.recipe import Recipe
-from hinlap.tuning.shape import Shape, adapter_parameters
+from hinlap.tuning.shape import PACK_SHARE, Shape, adapted_linears, adapter_parameters
 
 # Share of the devices' peak that is assumed where none is given; not measured.
 UTILISATION = {"cuda": 0.35, "cpu": 0.5}
@@ -28,9 +28,6 @@ RUNTIME_BYTES = {"cuda": 2.0e9, "cpu": 0.6e9}  # CUDA's context and what its all
 _SUB_GROUP = 1_000_000_000
 _LIVE = 1_000_000_000
 _ALLGATHER_BUCKET = 500_000_000
-
-# Of a machine's memory, what packed copies of weights may take (engines/packing.py)
-_PACK_SHARE = 0.25
 
 # Bytes of a weight in NF4 with double quantisation: Dettmers et al. (2023), "QLoRA", section 3
 _NF4_BYTES = (4 + 0.127) / 8
@@ -328,13 +325,15 @@ def _frozen_bytes(shape: Shape, recipe: Recipe, narrow: int, by_weight: int) -> 
 
 
 def _packed_bytes(shape: Shape, recipe: Recipe, device: Device) -> float:
-    """Of frozen weights laid out for the products of both ways, where a CPU takes them in bfloat16
-    and there is room (tuning/kernels.py)."""
+    """Of frozen weights laid out for the products of both ways, on a CPU with room for it that is
+    taken to have products of bfloat16 (tuning/kernels.py)."""
     narrow_lora = recipe.method == "lora" and recipe.precision == "bf16" and not recipe.zero
-    if device.kind != "cpu" or not narrow_lora:
+    if device.kind != "cpu" or not narrow_lora or recipe.lora.dropout:
         return 0.0
-    room = _PACK_SHARE * device.memory_bytes
-    return 4.0 * shape.products if 4 * shape.parameters <= room else 0.0
+    if 4 * shape.parameters > PACK_SHARE * device.memory_bytes:
+        return 0.0
+    adapted = adapted_linears(shape, recipe.lora.target)
+    return 4.0 * sum(linear.inputs * linear.outputs * linear.count for linear in adapted)
 
 
 @dataclass(frozen=True, slots=True)

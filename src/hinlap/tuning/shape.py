@@ -17,6 +17,9 @@ from hinlap.core.errors import MissingExtraError, ModelError
 from hinlap.engines.catalogue import CATALOGUE
 from hinlap.engines.places import cache_folder
 
+PACK_SHARE = 1 / 8
+"""Of a machine's memory, what packed copies of frozen weights may take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Linear:
@@ -259,6 +262,12 @@ def adapter_parameters(shape: Shape, rank: int, target: str) -> int:
     target: ``all-linear`` (all but the head) or ``attention`` (PEFT's default for the
     architecture; all of them where PEFT has none).
     """
+    chosen = adapted_linears(shape, target)
+    return sum(rank * (linear.inputs + linear.outputs) * linear.count for linear in chosen)
+
+
+def adapted_linears(shape: Shape, target: str) -> list[Linear]:
+    """The layers that get a pair of LoRA."""
     chosen = None
     if target == "attention":
         try:
@@ -266,8 +275,8 @@ def adapter_parameters(shape: Shape, rank: int, target: str) -> int:
         except ImportError as error:
             raise MissingExtraError("peft", "local") from error
         chosen = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(shape.architecture)
-    return sum(
-        rank * (linear.inputs + linear.outputs) * linear.count
+    return [
+        linear
         for linear in shape.linears
         if not linear.head and (chosen is None or linear.name in chosen)
-    )
+    ]
