@@ -153,7 +153,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         ids = [engine.encode_texts([text], special=special)[0] for text, special in texts]
         weights, new = Weights("model", folder), 40 if job["folder"] else 12
         requests = [Request(tuple(row), Sampling(max_tokens=new), new) for row in ids]
-        ending = Ending(engine._tokenizer, _eos_ids(weights.model, engine._tokenizer))
+        ending = Ending(engine.tokenizer, _eos_ids(weights.model, engine.tokenizer, None))
         answers: list[list[int]] = [[] for _ in ids]
         for index, answer in Batch(weights, requests, ending).run():
             answers[index] = list(answer.tokens)

@@ -62,8 +62,10 @@ def main(path, job):
             logits.append(scores.tolist())
         while True:
             best = int(scores[-1].argmax())
+            if lc.llama_vocab_is_eog(vocabulary, best):  # no part of the answer, as on our side
+                break
             answer.append(best)
-            if len(answer) == work["new"] or lc.llama_vocab_is_eog(vocabulary, best):
+            if len(answer) == work["new"]:
                 break
             scores = decode([best], len(prompt) + len(answer) - 1)
         answers.append(answer)
