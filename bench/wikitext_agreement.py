@@ -11,7 +11,6 @@ token, after every fifty windows.
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import sys
@@ -21,15 +20,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hinlap.core.progress import Silent
+from hinlap.data.text_file import read_utf8
 from hinlap.engines.catalogue import model_folder
-
-WINDOW, STRIDE = 1024, 512
+from hinlap.workflows.bench_windows import STRIDE, WINDOW
 
 
 def main(ours: Path, text: Path, most: int) -> None:
     folder = model_folder("smollm2-135m-instruct", Silent())
     given = json.loads(ours.read_text(encoding="utf-8"))["given"]
-    joined = gzip.decompress(text.read_bytes()).decode("utf-8").replace("\r\n", "\n")
+    joined = read_utf8(text).replace("\r\n", "\n")
     ids = torch.tensor(AutoTokenizer.from_pretrained(folder).encode(joined))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     mine, theirs, tokens, furthest, end_before = 0.0, 0.0, 0, 0.0, 0
