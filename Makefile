@@ -21,6 +21,7 @@ test: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror src/hinlap/engines/kernels/*
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

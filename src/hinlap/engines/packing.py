@@ -1,7 +1,8 @@
-"""Weights laid out by oneDNN beforehand, for products of few rows on CPUs.
+"""Products of few rows on CPUs, which torch's own take twice as long for.
 
-Decoding multiplies a few rows by every weight: packed, that takes 0.4 to 0.7 of the time of torch's
-own product, and layers with the same input as one product a tenth less (docs/lab-notes.md).
+Decoding multiplies a few rows by every weight: by a kernel of our own where it can be had, else
+with weights laid out by oneDNN beforehand, layers with the same input as one product
+(docs/lab-notes.md).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+
+from hinlap.engines.native import Kernels
 
 SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Names of layers that one module calls with the same input, in transformers' architectures."""
@@ -43,6 +46,19 @@ def pack(model: Any) -> None:
                 joined.update(group)
         if _is_plain(module, model.dtype) and module not in joined:
             _pack([module])
+
+
+def multiply_natively(model: Any, kernels: Kernels) -> None:
+    """Gives every linear layer a forward that takes the kernel for few rows."""
+    for module in model.modules():
+        if _is_plain(module, model.dtype) and module.weight.is_contiguous():
+            module.forward = functools.partial(_multiplied, module, kernels)
+
+
+def _multiplied(layer: torch.nn.Linear, kernels: Kernels, x: torch.Tensor) -> torch.Tensor:
+    if kernels.prefers(x.numel() // layer.in_features):
+        return kernels.linear(x, layer.weight, layer.bias)
+    return functional.linear(x, layer.weight, layer.bias)
 
 
 def packed_product(x: torch.Tensor, packed: Any, bias: torch.Tensor | None) -> torch.Tensor:

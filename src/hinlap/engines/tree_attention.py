@@ -15,7 +15,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+
+from hinlap.engines.native import PART, Array, Kernels, kernels
 
 NAME = "hinlap_tree"
 _active = threading.local()
@@ -105,6 +108,7 @@ class Layout:
     stored: list[Stored] = field(default_factory=list)
     rows: Rows | None = None
     keep: list[Keep] = field(default_factory=list)
+    parts: Any = None  # made by the first layer that the kernels attend for
 
     def __enter__(self) -> Layout:
         _active.layout = self
@@ -148,6 +152,9 @@ def tree_attention(
     q, k, v = query[0], key[0], value[0]
     for keep in layout.keep:
         _keep(keep, layer, k, v)
+    found = kernels()
+    if found is not None and found.attends(q, k, v):
+        return _attend_natively(found, layout, layer, q, k, v, rule)[None], None
     out = torch.empty(
         (q.shape[1], q.shape[0], v.shape[-1]), dtype=q.dtype, device=q.device
     )  # (N, H, D)
@@ -252,7 +259,7 @@ def _attend_rows(
     """Decoding: each row's newest token looks at its own block, the new token included."""
     keys, values = rows.keys[layer], rows.values[layer]  # (R, KV heads, C, D)
     q, k, v = (each.to(keys.dtype) for each in (q, k, v))
-    slots = _rows_slots(rows, keys)
+    slots = _rows_slots(rows, keys, every_head=True)
     for block, new in ((keys, k), (values, v)):
         width = new.shape[-1]
         block.view(-1, width).index_copy_(0, slots, new.transpose(0, 1).reshape(-1, width))
@@ -281,13 +288,121 @@ def _attend_rows(
     lse.copy_(sums.view(rows.used, -1))
 
 
-def _rows_slots(rows: Rows, keys: torch.Tensor) -> torch.Tensor:
-    """(B * KV heads,) places of the new tokens in a layer's flattened blocks; made once a step."""
+@dataclass(eq=False, slots=True)
+class _Parts:
+    """A layout's parts for `Kernels.attend`.
+
+    table: (P, PART), whose first two columns are of one layer; sources: where each part's keys are,
+    in the forward itself, in the rows' blocks or stored; offsets: bytes from there on, for keys and
+    values. shapes: strides that it was made for.
+    """
+
+    table: Array
+    sources: Array
+    offsets: Array  # (P, 2)
+    shapes: tuple[int, ...]
+    kept: list[torch.Tensor]  # what the table points at
+
+
+def _attend_natively(
+    found: Kernels,
+    layout: Layout,
+    layer: int,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    rule: _Rule,
+) -> torch.Tensor:
+    """All parts in one pass. To (N, H, D)."""
+    rows = layout.rows
+    where = [(k.data_ptr(), v.data_ptr())]
+    shapes = (*k.shape, *k.stride(), *v.stride())
+    if rows is not None:
+        keys, values = rows.keys[layer], rows.values[layer]
+        slots = _rows_slots(rows, keys, every_head=False)
+        found.store(k, keys, slots)
+        found.store(v, values, slots)
+        where.append((keys.data_ptr(), values.data_ptr()))
+        shapes += keys.stride()
+    where += [
+        (each.kv.keys[layer].data_ptr(), each.kv.values[layer].data_ptr()) for each in layout.stored
+    ]
+    parts = layout.parts
+    if parts is None or parts.shapes != shapes:
+        parts = layout.parts = _parts(layout, k, v, shapes)
+    parts.table[:, :2] = np.array(where)[parts.sources] + parts.offsets
+    return found.attend(
+        q, parts.table, layout.positions, len(k), rule.scale, rule.softcap, rule.window
+    )
+
+
+def _parts(layout: Layout, k: torch.Tensor, v: torch.Tensor, shapes: tuple[int, ...]) -> _Parts:
+    table: list[tuple[int, ...]] = []
+    sources: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    kept: list[torch.Tensor] = [layout.positions]
+    size = k.element_size()
+    positions = layout.positions.data_ptr()
+
+    def inside(
+        keys: slice, first: int, n: int, causal: bool = False, mask: torch.Tensor | None = None
+    ) -> None:
+        if mask is not None:
+            kept.append(mask.contiguous())
+        table.append(
+            (
+                *(k.stride(1), k.stride(0), v.stride(1), v.stride(0)),
+                *(keys.stop - keys.start, 0, positions + 8 * keys.start, causal),
+                *(0 if mask is None else kept[-1].data_ptr(), 0, first, n),
+            )
+        )
+        sources.append(0)
+        offsets.append((size * keys.start * k.stride(1), size * keys.start * v.stride(1)))
+
+    if layout.rows is not None:
+        assert layout.rows.lengths is not None
+        block = layout.rows.keys[0]
+        row, head = block.stride(2), block.stride(1)
+        for place, (length, position) in enumerate(
+            zip(layout.rows.lengths.tolist(), layout.positions.tolist(), strict=True)
+        ):
+            start = position + 1 - length
+            table.append((row, head, row, head, length, start, 0, 0, 0, 0, place, 1))
+            sources.append(1)
+            offsets.append((size * place * block.stride(0),) * 2)
+    for own in layout.own:
+        n = own.span.stop - own.span.start
+        inside(own.span, own.span.start, n, causal=own.mask is None, mask=own.mask)
+    for part in layout.inside:
+        inside(part.keys, part.queries.start, part.queries.stop - part.queries.start)
+    before = 1 if layout.rows is None else 2
+    for place, stored in enumerate(layout.stored):
+        users, kv = stored.queries, stored.kv
+        width = k.shape[-1]
+        shape = (width, width * kv.length, width, width * kv.length, kv.length, kv.start, 0, 0, 0)
+        if isinstance(users, slice):
+            table.append((*shape, 0, users.start, users.stop - users.start))
+        else:
+            kept.append(users.contiguous())
+            table.append((*shape, kept[-1].data_ptr(), 0, len(users)))
+        sources.append(before + place)
+        offsets.append((0, 0))
+    whole = np.zeros((len(table), PART), np.int64)
+    whole[:, 2:] = table
+    return _Parts(whole, np.array(sources), np.array(offsets), shapes, kept)
+
+
+def _rows_slots(rows: Rows, keys: torch.Tensor, every_head: bool) -> torch.Tensor:
+    """Places of the new tokens in a layer's flattened blocks, (B * KV heads,) or of their first
+    heads only (B,); made once a step."""
     heads, capacity = keys.shape[1:3]
     if heads not in rows.slots:
         assert rows.lengths is not None
-        blocks = torch.arange(rows.used * heads, device=keys.device) * capacity
-        rows.slots[heads] = blocks + (rows.lengths - 1).repeat_interleave(heads)
+        repeats = heads if every_head else 1
+        blocks = torch.arange(rows.used * repeats, device=keys.device) * (
+            heads // repeats * capacity
+        )
+        rows.slots[heads] = blocks + (rows.lengths - 1).repeat_interleave(repeats)
     return rows.slots[heads]
 
 

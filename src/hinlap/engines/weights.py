@@ -22,7 +22,8 @@ import torch
 from hinlap.core.errors import EngineError, MissingExtraError, ModelError
 from hinlap.engines import tree_attention
 from hinlap.engines.fused import fuse
-from hinlap.engines.packing import pack, packing_pays
+from hinlap.engines.native import kernels
+from hinlap.engines.packing import multiply_natively, pack, packing_pays
 from hinlap.engines.tree_attention import Keep, KeysValues, Layout, NotShareableError, Own, Stored
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -84,10 +85,14 @@ class Weights:
 
     @property
     def block_dtype(self) -> torch.dtype:
-        """Of the keys and values of a running batch: float32 on CPUs, where attention of single
-        tokens to bfloat16 ones takes three times as long."""
+        """Of the keys and values of a running batch: float32 on CPUs without our kernels, where
+        attention of single tokens to bfloat16 ones takes three times as long."""
         dtype: torch.dtype = self.model.dtype
-        return dtype if self.device == "cuda" else torch.float32
+        if self.device == "cuda":
+            return dtype
+        found = kernels()
+        theirs = found is not None and all(found.takes_heads(k, v) for _, k, v in self._shapes)
+        return dtype if found is not None and theirs and found.takes(dtype) else torch.float32
 
     def zeros(self, *shape: int) -> torch.Tensor:
         """For keys or values of a running batch."""
@@ -184,13 +189,17 @@ class Weights:
                 output[..., span, :] += (inputs[0][..., span, :] @ down.T) @ up.T
 
     def pack_for_decoding(self) -> None:
-        """Lays weights out for products of few rows, once, where that pays and there is room."""
+        """Makes products of few rows quicker, once: by kernels of our own, else by packed copies of
+        the weights where that pays and there is room."""
         if self._packed:
             return
         self._packed = True
         import psutil
 
-        if packing_pays(self.model, _PACK_SHARE * psutil.virtual_memory().available):
+        found = kernels() if self.device == "cpu" else None
+        if found is not None and found.takes(self.model.dtype):
+            multiply_natively(self.model, found)
+        elif packing_pays(self.model, _PACK_SHARE * psutil.virtual_memory().available):
             pack(self.model)
 
     def _check_sharing(self) -> str:

@@ -1,0 +1,291 @@
+"""Products, attention and small layers in C, for CPUs with AVX-512.
+
+The files in `kernels` are compiled once on each machine that has a C compiler, into the cache
+folder. Elsewhere torch's own operations do the same: for few rows they read the weights at half the
+memory's speed, and one layer's attention takes a dozen of them (docs/lab-notes.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.resources
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from ctypes import c_float, c_int, c_long, c_void_p
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from hinlap.engines.places import cache_folder
+
+_ENDS = (".c", ".h")
+_OPTIONS = ("-O3", "-march=native", "-fPIC", "-fopenmp")
+_WIDEST = 256  # of a head, as in attention.c
+_QUERIES = 64
+_ROWS = 64
+PART = 14
+"""Numbers of a Part in attention.c."""
+Array = np.ndarray[Any, np.dtype[np.int64]]
+_SIGNATURES = {
+    "hinlap_linear": [c_int, *[c_void_p] * 4, *[c_long] * 3],
+    "hinlap_gated": [c_int, *[c_void_p] * 4, *[c_long] * 3],
+    "hinlap_rms_norm": [c_int, c_void_p, c_void_p, c_float, c_void_p, c_long, c_long],
+    "hinlap_silu_times": [c_int, c_void_p, c_void_p, c_long],
+    "hinlap_rotate": [c_int, *[c_void_p] * 4, *[c_long] * 5],
+    "hinlap_store": [c_int, c_void_p, *[c_long] * 5, c_void_p, c_long, c_void_p],
+    "hinlap_attend": [
+        *[c_int, c_void_p, c_long, c_void_p, c_long, c_long, c_void_p, *[c_long] * 4],
+        *[c_float, c_float, c_long, c_long, c_void_p],
+    ],
+}
+
+
+class Kernels:
+    """The compiled functions; arguments are not checked beyond what `takes` and `attends` say."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        for name, types in _SIGNATURES.items():
+            getattr(library, name).argtypes = types
+            getattr(library, name).restype = None
+        self._linear = library.hinlap_linear
+        self._gated = library.hinlap_gated
+        self._rms_norm = library.hinlap_rms_norm
+        self._silu_times = library.hinlap_silu_times
+        self._rotate = library.hinlap_rotate
+        self._store = library.hinlap_store
+        self._attend = library.hinlap_attend
+        self._bfloat16 = bool(library.hinlap_has_bfloat16())
+
+    def takes(self, dtype: torch.dtype) -> bool:
+        """float32, and bfloat16 where the processor multiplies it."""
+        return dtype == torch.float32 or (dtype == torch.bfloat16 and self._bfloat16)
+
+    def prefers(self, rows: int) -> bool:
+        """Whether products of so many rows are quicker than torch's own."""
+        return rows <= _ROWS
+
+    def linear(
+        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """x W' + b of x (..., in) and a contiguous W (out, in); sums in float32."""
+        x = x.contiguous()
+        out, width = weight.shape
+        y = x.new_empty((*x.shape[:-1], out))
+        self._linear(
+            x.dtype == torch.bfloat16,
+            x.data_ptr(),
+            weight.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            y.data_ptr(),
+            x.numel() // width,
+            width,
+            out,
+        )
+        return y
+
+    def gated(self, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """silu(x G') * (x U') of x (..., in) and contiguous G, U (out, in)."""
+        x = x.contiguous()
+        out, width = gate.shape
+        y = x.new_empty((*x.shape[:-1], out))
+        self._gated(
+            x.dtype == torch.bfloat16,
+            x.data_ptr(),
+            gate.data_ptr(),
+            up.data_ptr(),
+            y.data_ptr(),
+            x.numel() // width,
+            width,
+            out,
+        )
+        return y
+
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """w x / sqrt(mean(x^2) + epsilon) over the last dimension of x (..., n), w (n,)."""
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        width = len(weight)
+        self._rms_norm(
+            x.dtype == torch.bfloat16,
+            x.data_ptr(),
+            weight.data_ptr(),
+            epsilon,
+            y.data_ptr(),
+            x.numel() // width,
+            width,
+        )
+        return y
+
+    def silu_times(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """silu(gate) * up of the same contiguous shape, in gate's place."""
+        self._silu_times(gate.dtype == torch.bfloat16, gate.data_ptr(), up.data_ptr(), gate.numel())
+        return gate
+
+    def rotate(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """x cos + (-b, a) sin of x = (a, b), (1, H, N, D) dense, and contiguous cos, sin (1, N, D):
+        rotary positions (Su et al. 2021)."""
+        y = torch.empty_like(x)
+        _, heads, tokens, width = x.shape
+        self._rotate(
+            x.dtype == torch.bfloat16,
+            x.data_ptr(),
+            cos.data_ptr(),
+            sin.data_ptr(),
+            y.data_ptr(),
+            tokens,
+            heads,
+            width,
+            x.stride(2),
+            x.stride(1),
+        )
+        return y
+
+    def store(self, new: torch.Tensor, blocks: torch.Tensor, slots: torch.Tensor) -> None:
+        """Puts new (KV heads, B, D) into blocks (R, KV heads, C, D). slots: (B,) int64, where each
+        token's first head goes in the flattened (R * KV heads * C)."""
+        heads, tokens, width = new.shape
+        self._store(
+            new.dtype == torch.bfloat16,
+            new.data_ptr(),
+            new.stride(1),
+            new.stride(0),
+            tokens,
+            heads,
+            width,
+            slots.data_ptr(),
+            blocks.shape[2],
+            blocks.data_ptr(),
+        )
+
+    def takes_heads(self, key: int, value: int) -> bool:
+        """Keys and values of 16, 32, ... 256 numbers."""
+        return key == value <= _WIDEST and key % 16 == 0
+
+    def attends(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
+        """Whether `attend` can."""
+        return (
+            q.device.type == "cpu"
+            and self.takes(q.dtype)
+            and self.takes_heads(k.shape[-1], v.shape[-1])
+            and q.stride(-1) == k.stride(-1) == v.stride(-1) == 1
+        )
+
+    def attend(
+        self,
+        q: torch.Tensor,
+        parts: Array,
+        positions: torch.Tensor,
+        groups: int,
+        scale: float,
+        softcap: float,
+        window: int,
+    ) -> torch.Tensor:
+        """Attention of q (H, N, D) over parts to (N, H, D).
+
+        parts: (P, `PART`) int64, as Part in attention.c; positions: (N,) int64; groups: heads of
+        keys and values; scale: of the products; softcap: c in c * tanh(x / c), 0 for none; window:
+        how many positions back a token sees, itself included, 0 for all.
+        """
+        heads, tokens, width = q.shape
+        queries = tokens * heads // groups
+        threads = torch.get_num_threads()
+        # some tasks for each thread, as many for one as for another
+        least = max(math.ceil(queries / _QUERIES), math.ceil(2 * threads / groups))
+        tasks = next(n for n in range(least, least + threads) if n * groups % threads == 0)
+        out = q.new_empty((tokens, heads, width))
+        self._attend(
+            q.dtype == torch.bfloat16,
+            parts.ctypes.data,
+            len(parts),
+            q.data_ptr(),
+            q.stride(1),
+            q.stride(0),
+            positions.data_ptr(),
+            tokens,
+            groups,
+            heads // groups,
+            width,
+            scale,
+            softcap,
+            window,
+            math.ceil(queries / tasks),
+            out.data_ptr(),
+        )
+        return out
+
+
+@functools.cache
+def kernels() -> Kernels | None:
+    """None where they cannot be had: another processor, no C compiler, ``HINLAP_NATIVE=0``."""
+    if os.environ.get("HINLAP_NATIVE") == "0" or os.name != "posix":
+        return None
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return None
+    try:
+        _share_threads()
+        found = Kernels(ctypes.CDLL(str(_compiled())))
+    except (OSError, AttributeError, subprocess.SubprocessError):
+        return None
+    return found if _agree(found) else None
+
+
+def _compiled() -> Path:
+    """The library of this source, compiler and processor, compiled when it is not there yet.
+    Raises OSError or SubprocessError."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise FileNotFoundError("cc")
+    folder = importlib.resources.files("hinlap.engines") / "kernels"
+    sources = {file.name: file.read_bytes() for file in folder.iterdir() if file.name[-2:] in _ENDS}
+    flags = next(
+        (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "flags" in line), ""
+    )
+    known = (os.path.realpath(compiler), flags, *_OPTIONS)
+    parts = (*(sources[name] for name in sorted(sources)), *map(str.encode, known))
+    name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    target = cache_folder() / "native" / f"{name}.so"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        for file, text in sources.items():
+            (Path(scratch) / file).write_bytes(text)
+        units = sorted(file for file in sources if file.endswith(".c"))
+        # linked without OpenMP: its functions are those of the library that torch has loaded
+        for command in (
+            [compiler, *_OPTIONS, "-c", *units],
+            [compiler, "-shared", *(f"{unit[:-2]}.o" for unit in units), "-o", target.name],
+        ):
+            subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=120)
+        (Path(scratch) / target.name).replace(target)
+    return target
+
+
+def _share_threads() -> None:
+    """Lets the library find torch's OpenMP: a second one's threads would stand in each other's
+    way."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.rpartition(" ")[2]
+        if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):
+            ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+            return
+
+
+def _agree(found: Kernels) -> bool:
+    """Whether a small product and a small attention are torch's."""
+    x, w, b = torch.linspace(-1, 1, 200).view(5, 40), torch.linspace(-1, 2, 280).view(7, 40), None
+    near = torch.allclose(found.linear(x, w, b), x @ w.T, atol=1e-4)
+    q, k, v = torch.linspace(-2, 2, 3 * 4 * 5 * 32).view(3, 4, 5, 32)
+    parts = np.zeros((1, PART), np.int64)
+    parts[0] = (k.data_ptr(), v.data_ptr(), 32, 160, 32, 160, 5, 0, 0, 1, 0, 0, 0, 5)
+    out = found.attend(q, parts, torch.arange(5), 4, 0.2, 0.0, 0)
+    exact = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.2)
+    return near and torch.allclose(out.transpose(0, 1), exact, atol=1e-4)
