@@ -20,8 +20,8 @@ from hinlap.engines.weights import Weights
 FOLDER = model_folder("smollm2-135m-instruct", Silent())
 
 
-def score(items: list[list[tuple[str, str]]]) -> dict[str, Any]:
-    engine = LocalEngine("model", FOLDER)
+def score(items: list[list[tuple[str, str]]], dtype: str = "float32") -> dict[str, Any]:
+    engine = LocalEngine("model", FOLDER, dtype=dtype)
     engine.score_texts([("warm", " up")])
     began = time.perf_counter()
     flat = engine.score_texts([(c, t) for item in items for c, t in item])
@@ -61,9 +61,7 @@ def continue_each(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    work = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    print(
-        json.dumps(
-            {"score": score, "generate": generate, "continue": continue_each}[sys.argv[1]](work)
-        )
-    )
+    what, job, *more = sys.argv[1:]
+    work = json.loads(Path(job).read_text(encoding="utf-8"))
+    does = {"score": score, "generate": generate, "continue": continue_each}[what]
+    print(json.dumps(does(work, *more)))

@@ -340,17 +340,17 @@ GENERATION = {"shared_16x100": (16, 500, 100, 100), "alone_600_100": (1, 0, 600,
 """Prompts, tokens they share, tokens of their own, new tokens."""
 
 
-def bench_scoring(name: str) -> list[dict[str, Any]]:
-    """Multiple choice against lm-evaluation-harness: the same texts, model and float32."""
+def bench_scoring(name: str, dtype: str = "float32") -> list[dict[str, Any]]:
+    """Multiple choice against lm-evaluation-harness: the same texts, model and precision."""
     peer = environment("lm-eval-hf", ["torch", "lm-eval[hf]==0.4.13"])
     script = str(ROOT / "bench/ours_engine.py")
     return [
         engine.scoring(
-            name,
+            name if dtype == "float32" else f"{name}_{dtype}",
             SCORING[name](),
-            lambda job: _answer([str(OUR_PYTHON), script, "score", str(job)]),
+            lambda job: _answer([str(OUR_PYTHON), script, "score", str(job), dtype]),
             lambda job: _answer(
-                [str(peer), str(ROOT / "bench/peers/lm_eval_scores.py"), _model(), str(job)]
+                [str(peer), str(ROOT / "bench/peers/lm_eval_scores.py"), _model(), str(job), dtype]
             ),
             WORK / f"{name}.json",
         )
@@ -555,6 +555,7 @@ BENCHES: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
     "rouge": bench_rouge,
     "novelty": bench_novelty,
     **{f"scoring-{name}": functools.partial(bench_scoring, name) for name in SCORING},
+    "scoring-five_shot-bfloat16": functools.partial(bench_scoring, "five_shot", "bfloat16"),
     **{f"generation-{name}": functools.partial(bench_generation, name) for name in GENERATION},
     **{
         f"generation-{name}-bfloat16": functools.partial(bench_generation, name, "bfloat16")

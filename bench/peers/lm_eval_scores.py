@@ -18,10 +18,10 @@ def requests(items):
     ]
 
 
-def main(model, job):
+def main(model, job, dtype="float32"):
     with open(job, encoding="utf-8") as source:
         items = json.load(source)
-    lm = HFLM(pretrained=model, dtype="float32", device="cpu", batch_size=1)
+    lm = HFLM(pretrained=model, dtype=dtype, device="cpu", batch_size=1)
     lm.loglikelihood(requests([[("warm", " up")]]), disable_tqdm=True)
 
     def timed(some, size):
