@@ -11,6 +11,15 @@ from torch.nn import functional
 from hinlap.tuning import kernels
 
 
+@pytest.fixture(autouse=True, params=["compiled", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test with the compiled kernels, and without."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "kernels", lambda: None)
+    elif kernels.kernels() is None:
+        pytest.skip("no AVX-512 or no C compiler here")
+
+
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
     return values.requires_grad_()
@@ -111,21 +120,24 @@ def test_gradients_that_lie_side_by_side_are_not_copied() -> None:
         assert torch.equal(kernels._beside(parts), torch.cat(parts, -1))
 
 
-def test_rms_norm() -> None:
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("width", [6, 50, 600])
+def test_rms_norm(width: int, learns: bool) -> None:
     same(
         lambda x, w: kernels.RmsNorm.apply(x, w, 1e-5, torch.float32),
-        lambda x, w: functional.rms_norm(x, (6,), w, 1e-5),
-        drawn(2, 3, 6),
-        drawn(6, seed=1),
+        lambda x, w: functional.rms_norm(x, (width,), w, 1e-5),
+        drawn(2, 30, width),
+        drawn(width, seed=1).detach().requires_grad_(learns),
     )
 
 
-def test_a_gated_activation() -> None:
+@pytest.mark.parametrize("width", [6, 50, 600])
+def test_a_gated_activation(width: int) -> None:
     same(
         lambda g, u: kernels.GatedSilu.apply(g, u),
         lambda g, u: functional.silu(g) * u,
-        drawn(4, 6),
-        drawn(4, 6, seed=1),
+        drawn(40, width),
+        drawn(40, width, seed=1),
     )
 
 
@@ -162,6 +174,8 @@ def test_the_head_counts_first_choices() -> None:
     hidden = torch.tensor([[9.0, 0, 0], [0, 9, 0], [0, 0, 9]], requires_grad=True)
     nats, hits = kernels.HeadLoss.apply(hidden, weight, torch.tensor([0, 1, 0]))
     assert int(hits) == 2
+    level = torch.zeros(3, 3, requires_grad=True)  # the first of equal ones is the choice
+    assert int(kernels.HeadLoss.apply(level, weight, torch.tensor([0, 1, 2]))[1]) == 1
     plain = functional.cross_entropy(hidden, torch.tensor([0, 1, 0]), reduction="sum")
     assert nats.item() == pytest.approx(plain.item())
 
@@ -223,11 +237,10 @@ def test_attention_scores_are_not_rounded_under_autocast() -> None:
 
 
 def test_rotary_positions() -> None:
-    half = torch.linspace(0, 3, 12).view(1, 1, 3, 4)
-    angles = half.repeat(1, 1, 1, 2)
+    angles = torch.linspace(0, 3, 12).view(1, 3, 4).repeat(1, 1, 2)
 
     def plain(x: torch.Tensor) -> torch.Tensor:
         a, b = x.chunk(2, -1)
         return x * angles.cos() + torch.cat([-b, a], -1) * angles.sin()
 
-    same(lambda x: kernels.Rotary.apply(x, half.cos(), half.sin()), plain, drawn(1, 2, 3, 8))
+    same(lambda x: kernels.Rotary.apply(x, angles.cos(), angles.sin()), plain, drawn(1, 2, 3, 8))

@@ -97,7 +97,6 @@ def _fuse_rotary(module: Any, native: Kernels) -> None:
         usual = not others and not named and cos.shape == sin.shape == (1, *q.shape[2:])
         if not usual or not q.dtype == k.dtype == cos.dtype:
             return own(q, k, cos, sin, *others, **named)
-        cos, sin = cos.contiguous(), sin.contiguous()
         return native.rotate(q, cos, sin), native.rotate(k, cos, sin)
 
     q, k = torch.linspace(-1, 1, 72).view(1, 2, 3, 12), torch.linspace(0, 1, 36).view(1, 1, 3, 12)

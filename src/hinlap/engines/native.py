@@ -37,9 +37,15 @@ Array = np.ndarray[Any, np.dtype[np.int64]]
 _SIGNATURES = {
     "hinlap_linear": [c_int, *[c_void_p] * 4, *[c_long] * 3],
     "hinlap_gated": [c_int, *[c_void_p] * 4, *[c_long] * 3],
-    "hinlap_rms_norm": [c_int, c_void_p, c_void_p, c_float, c_void_p, c_long, c_long],
-    "hinlap_silu_times": [c_int, c_void_p, c_void_p, c_long],
-    "hinlap_rotate": [c_int, *[c_void_p] * 4, *[c_long] * 5],
+    "hinlap_rms_norm": [c_int, c_void_p, c_void_p, c_float, *[c_void_p] * 2, *[c_long] * 2],
+    "hinlap_rms_norm_back": [c_int, *[c_void_p] * 5, *[c_long] * 2],
+    "hinlap_silu_times": [c_int, *[c_void_p, c_long] * 3, *[c_long] * 2],
+    "hinlap_silu_times_back": [
+        *[c_int, c_void_p, c_void_p, c_long, c_void_p, c_long],
+        *[c_void_p, c_long, c_long],
+    ],
+    "hinlap_rotate": [c_int, *[c_void_p] * 4, *[c_long] * 5, c_float],
+    "hinlap_cross_entropy": [c_int, *[c_void_p] * 2, *[c_long] * 2, *[c_void_p] * 2, c_int],
     "hinlap_store": [c_int, c_void_p, *[c_long] * 5, c_void_p, c_long, c_void_p],
     "hinlap_attend": [
         *[c_int, c_void_p, c_long, c_void_p, c_long, c_long, c_void_p, *[c_long] * 4],
@@ -55,13 +61,7 @@ class Kernels:
         for name, types in _SIGNATURES.items():
             getattr(library, name).argtypes = types
             getattr(library, name).restype = None
-        self._linear = library.hinlap_linear
-        self._gated = library.hinlap_gated
-        self._rms_norm = library.hinlap_rms_norm
-        self._silu_times = library.hinlap_silu_times
-        self._rotate = library.hinlap_rotate
-        self._store = library.hinlap_store
-        self._attend = library.hinlap_attend
+        self._library = library
         self._bfloat16 = bool(library.hinlap_has_bfloat16())
 
     def takes(self, dtype: torch.dtype) -> bool:
@@ -79,7 +79,7 @@ class Kernels:
         x = x.contiguous()
         out, width = weight.shape
         y = x.new_empty((*x.shape[:-1], out))
-        self._linear(
+        self._library.hinlap_linear(
             x.dtype == torch.bfloat16,
             x.data_ptr(),
             weight.data_ptr(),
@@ -96,7 +96,7 @@ class Kernels:
         x = x.contiguous()
         out, width = gate.shape
         y = x.new_empty((*x.shape[:-1], out))
-        self._gated(
+        self._library.hinlap_gated(
             x.dtype == torch.bfloat16,
             x.data_ptr(),
             gate.data_ptr(),
@@ -108,16 +108,45 @@ class Kernels:
         )
         return y
 
-    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """w x / sqrt(mean(x^2) + epsilon) over the last dimension of x (..., n), w (n,)."""
+    def rms_norm(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        epsilon: float,
+        scales: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """w x / sqrt(mean(x^2) + epsilon) over the last dimension of x (..., n), w (n,).
+
+        The factors 1 / sqrt(...) are put into ``scales``, float32, one for each row.
+        """
         x = x.contiguous()
         y = torch.empty_like(x)
         width = len(weight)
-        self._rms_norm(
+        self._library.hinlap_rms_norm(
             x.dtype == torch.bfloat16,
             x.data_ptr(),
             weight.data_ptr(),
             epsilon,
+            y.data_ptr(),
+            None if scales is None else scales.data_ptr(),
+            x.numel() // width,
+            width,
+        )
+        return y
+
+    def rms_norm_back(
+        self, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor
+    ) -> torch.Tensor:
+        """The gradient in x of `rms_norm`."""
+        x, grad = x.contiguous(), grad.contiguous()
+        y = torch.empty_like(x)
+        width = len(weight)
+        self._library.hinlap_rms_norm_back(
+            x.dtype == torch.bfloat16,
+            grad.data_ptr(),
+            x.data_ptr(),
+            weight.data_ptr(),
+            scales.data_ptr(),
             y.data_ptr(),
             x.numel() // width,
             width,
@@ -125,16 +154,52 @@ class Kernels:
         return y
 
     def silu_times(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        """silu(gate) * up of the same contiguous shape, in gate's place."""
-        self._silu_times(gate.dtype == torch.bfloat16, gate.data_ptr(), up.data_ptr(), gate.numel())
-        return gate
+        """silu(gate) * up, (..., n) each."""
+        out = gate.new_empty(gate.shape)
+        gates, ups = (_rows(each) for each in (gate, up))
+        self._library.hinlap_silu_times(
+            gate.dtype == torch.bfloat16,
+            gates.data_ptr(),
+            gates.stride(0),
+            ups.data_ptr(),
+            ups.stride(0),
+            out.data_ptr(),
+            gate.shape[-1],
+            *gates.shape,
+        )
+        return out
 
-    def rotate(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        """x cos + (-b, a) sin of x = (a, b), (1, H, N, D) dense, and contiguous cos, sin (1, N, D):
-        rotary positions (Su et al. 2021)."""
+    def silu_times_back(
+        self, grad: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
+    ) -> torch.Tensor:
+        """Gradients of `silu_times` in the gate and beside it in up: (..., 2 n)."""
+        both = gate.new_empty((*gate.shape[:-1], 2 * gate.shape[-1]))
+        gates, ups, grad = _rows(gate), _rows(up), grad.contiguous()
+        self._library.hinlap_silu_times_back(
+            gate.dtype == torch.bfloat16,
+            grad.data_ptr(),
+            gates.data_ptr(),
+            gates.stride(0),
+            ups.data_ptr(),
+            ups.stride(0),
+            both.data_ptr(),
+            *gates.shape,
+        )
+        return both
+
+    def rotate(
+        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, back: bool = False
+    ) -> torch.Tensor:
+        """x cos + (-b, a) sin of x = (a, b), (1, H, N, D), and cos, sin (1, N, D): rotary positions
+        (Su et al. 2021). back: by the negative angles, where both halves of cos and of sin are
+        equal."""
         y = torch.empty_like(x)
+        if y.stride() != x.stride():
+            x = x.contiguous()
+            y = torch.empty_like(x)
+        cos, sin = cos.contiguous(), sin.contiguous()
         _, heads, tokens, width = x.shape
-        self._rotate(
+        self._library.hinlap_rotate(
             x.dtype == torch.bfloat16,
             x.data_ptr(),
             cos.data_ptr(),
@@ -145,14 +210,36 @@ class Kernels:
             width,
             x.stride(2),
             x.stride(1),
+            -1.0 if back else 1.0,
         )
         return y
+
+    def cross_entropy(
+        self, logits: torch.Tensor, targets: torch.Tensor, *, gradient: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Nats of each target (M,) under softmax(logits), float32, and 1 where it is the first
+        choice, int64. logits: contiguous (M, V); with ``gradient``, softmax less 1 at the target
+        takes their place."""
+        rows, width = logits.shape
+        nats = torch.empty(rows, dtype=torch.float32)
+        hits = torch.empty(rows, dtype=torch.int64)
+        self._library.hinlap_cross_entropy(
+            logits.dtype == torch.bfloat16,
+            logits.data_ptr(),
+            targets.contiguous().data_ptr(),
+            rows,
+            width,
+            nats.data_ptr(),
+            hits.data_ptr(),
+            gradient,
+        )
+        return nats, hits
 
     def store(self, new: torch.Tensor, blocks: torch.Tensor, slots: torch.Tensor) -> None:
         """Puts new (KV heads, B, D) into blocks (R, KV heads, C, D). slots: (B,) int64, where each
         token's first head goes in the flattened (R * KV heads * C)."""
         heads, tokens, width = new.shape
-        self._store(
+        self._library.hinlap_store(
             new.dtype == torch.bfloat16,
             new.data_ptr(),
             new.stride(1),
@@ -201,7 +288,7 @@ class Kernels:
         least = max(math.ceil(queries / _QUERIES), math.ceil(2 * threads / groups))
         tasks = next(n for n in range(least, least + threads) if n * groups % threads == 0)
         out = q.new_empty((tokens, heads, width))
-        self._attend(
+        self._library.hinlap_attend(
             q.dtype == torch.bfloat16,
             parts.ctypes.data,
             len(parts),
@@ -220,6 +307,12 @@ class Kernels:
             out.data_ptr(),
         )
         return out
+
+
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    """(..., n) as (rows, n), the numbers of a row side by side; copied only where they must."""
+    flat = x.reshape(-1, x.shape[-1])
+    return flat if flat.stride(1) == 1 else flat.contiguous()
 
 
 @functools.cache
@@ -262,7 +355,7 @@ def _compiled() -> Path:
         # linked without OpenMP: its functions are those of the library that torch has loaded
         for command in (
             [compiler, *_OPTIONS, "-c", *units],
-            [compiler, "-shared", *(f"{unit[:-2]}.o" for unit in units), "-o", target.name],
+            [compiler, "-shared", *(f"{unit[:-2]}.o" for unit in units), "-lm", "-o", target.name],
         ):
             subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=120)
         (Path(scratch) / target.name).replace(target)

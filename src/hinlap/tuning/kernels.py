@@ -22,6 +22,7 @@ import torch
 from torch.nn import functional
 
 from hinlap.engines.fused import has_gated_silu, norm_epsilon
+from hinlap.engines.native import Kernels, kernels
 from hinlap.engines.packing import SAME_INPUT, packed_product, packed_weight, packing_pays
 from hinlap.tuning.shape import PACK_SHARE
 
@@ -33,6 +34,15 @@ _LOSS_ROWS = 16  # of them, whose softmax exists at a time on CPUs: they stay in
 _PACK_ROWS = 640  # of a product, for which oneDNN lays packed weights out
 _lengths: list[int] = []
 _read: list[torch.Tensor] = []
+
+
+def _native(*tensors: torch.Tensor) -> Kernels | None:
+    """The compiled kernels where they take these tensors, all of one precision."""
+    first = tensors[0]
+    found = kernels() if first.device.type == "cpu" else None
+    if found is None or not found.takes(first.dtype):
+        return None
+    return found if all(each.dtype == first.dtype for each in tensors) else None
 
 
 class NotPackableError(Exception):
@@ -297,22 +307,29 @@ def _beside(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 class Rotary(torch.autograd.Function):
     """x cos + rotated(x) sin, halves rotated: rotary positions as Llama and GPT-NeoX have them.
 
-    Source: Su et al. (2021), "RoFormer". cos, sin: (..., N, D / 2), in x's precision.
+    Source: Su et al. (2021), "RoFormer". x: (1, H, N, D). cos, sin: (1, N, D), in x's precision,
+    both halves equal.
     """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(cos, sin)
-        return _rotated(x, cos, sin)
+        native = _native(x, cos, sin)
+        return native.rotate(x, cos, sin) if native else _rotated(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         cos, sin = ctx.saved_tensors
-        return _rotated(grads[0], cos, -sin), None, None
+        [grad] = grads
+        native = _native(grad, cos, sin)
+        turned = native.rotate(grad, cos, sin, back=True) if native else _rotated(grad, cos, -sin)
+        return turned, None, None
 
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     out = torch.empty_like(x)
+    half = x.shape[-1] // 2
+    cos, sin = cos[:, None, :, :half], sin[:, None, :, :half]
     (a, b), (first, second) = x.chunk(2, -1), out.chunk(2, -1)
     torch.mul(a, cos, out=first)
     first.addcmul_(b, sin, value=-1)
@@ -328,6 +345,11 @@ class RmsNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
     ) -> torch.Tensor:
+        native = _native(x, weight) if x.dtype == dtype else None
+        if native:
+            scale = x.new_empty((*x.shape[:-1], 1), dtype=torch.float32)
+            ctx.save_for_backward(x, weight, scale)
+            return native.rms_norm(x, weight, epsilon, scale)
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         scale = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
@@ -336,6 +358,9 @@ class RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         x, weight, scale = ctx.saved_tensors
+        native = _native(grads[0], x, weight)
+        if native and not ctx.needs_input_grad[1]:
+            return native.rms_norm_back(grads[0], x, weight, scale), None, None, None
         wide, flat = grads[0].float(), x.float()
         grad_weight = None
         if ctx.needs_input_grad[1]:
@@ -351,12 +376,17 @@ class GatedSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gate, up)
-        return functional.silu(gate).mul_(up)
+        native = _native(gate, up)
+        return native.silu_times(gate, up) if native else functional.silu(gate).mul_(up)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         gate, up = ctx.saved_tensors
         [grad] = grads
+        native = _native(grad, gate, up)
+        if native:
+            both = native.silu_times_back(grad, gate, up)
+            return both.chunk(2, -1)
         both = gate.new_empty((*gate.shape[:-1], 2 * gate.shape[-1]))
         grad_gate, grad_up = both.chunk(2, -1)
         torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
@@ -384,18 +414,11 @@ class HeadLoss(torch.autograd.Function):
         for start in range(0, len(flat), _HEAD_ROWS):
             rows = flat[start : start + _HEAD_ROWS]
             logits = rows.to(weight.dtype) @ weight.T
-            most_rows = _LOSS_ROWS if flat.device.type == "cpu" else _HEAD_ROWS
-            for at in range(0, len(rows), most_rows):
-                part = logits[at : at + most_rows]
-                wanted = targets[start + at : start + at + len(part), None]
-                chances = part.softmax(-1, dtype=torch.float32)
-                most, place = chances.max(-1, keepdim=True)
-                hits += (place == wanted).sum()
-                total = part.gather(1, place).float() - most.log()  # logsumexp: most is not small
-                nats += (total - part.gather(1, wanted).float()).sum()
-                if wants_hidden or wants_weight:  # the gradient takes the logits' place
-                    chances.scatter_add_(1, wanted, torch.full_like(total, -1.0))
-                    part.copy_(chances)
+            wanted = targets[start : start + len(rows)]
+            learns = wants_hidden or wants_weight
+            found_nats, found_hits = _cross_entropy(logits, wanted, learns)
+            nats += found_nats
+            hits += found_hits
             if grad_hidden is not None:
                 grad_hidden[start : start + _HEAD_ROWS] = logits @ weight
             if grad_weight is not None:
@@ -414,6 +437,30 @@ class HeadLoss(torch.autograd.Function):
         if grad_weight is not None:
             grad_weight = (grad_weight * grad).to(ctx.weight_dtype)
         return grad_hidden, grad_weight, None
+
+
+def _cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, learns: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums of nats and of first choices; learns: the gradient takes the logits' place."""
+    native = _native(logits)
+    if native:
+        each, first = native.cross_entropy(logits, targets, gradient=learns)
+        return each.sum(), first.sum()
+    nats = torch.zeros((), dtype=torch.float32, device=logits.device)
+    hits = torch.zeros((), dtype=torch.int64, device=logits.device)
+    most_rows = _LOSS_ROWS if logits.device.type == "cpu" else _HEAD_ROWS
+    for part, wanted in zip(logits.split(most_rows), targets.split(most_rows), strict=True):
+        wanted = wanted[:, None]
+        chances = part.softmax(-1, dtype=torch.float32)
+        most, place = chances.max(-1, keepdim=True)
+        hits += (place == wanted).sum()
+        total = part.gather(1, place).float() - most.log()  # logsumexp: most is not small
+        nats += (total - part.gather(1, wanted).float()).sum()
+        if learns:
+            chances.scatter_add_(1, wanted, torch.full_like(total, -1.0))
+            part.copy_(chances)
+    return nats, hits
 
 
 def plain_loss(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -498,8 +545,7 @@ def _rotary(model: Any) -> bool:
         axis = named.get("unsqueeze_dim", others[-1] if others else 1)
         if axis != 1 or cos.shape[-1] != q.shape[-1]:
             return own(q, k, cos, sin, *others, **named)  # type: ignore[no-any-return]
-        half = q.shape[-1] // 2  # both halves are equal
-        cos, sin = (each[..., :half].unsqueeze(1).to(q.dtype) for each in (cos, sin))
+        cos, sin = cos.to(q.dtype), sin.to(q.dtype)
         return Rotary.apply(q, cos, sin), Rotary.apply(k, cos, sin)  # type: ignore[no-untyped-call]
 
     for one, other in zip(rotate(q, k, cos, sin), own(q, k, cos, sin), strict=True):

@@ -162,12 +162,13 @@ def _has_plain_head(model: Any) -> bool:
 
 
 def _probe(vocabulary: int, device: Any) -> Flat:
-    """Three short sequences of random tokens."""
+    """Three sequences of random tokens: of fewer, bfloat16's rounding alone moves the loss by more
+    than `_NEAR`."""
     import numpy as np
 
     generator = np.random.default_rng(0)
     sequences = []
-    for length in (9, 5, 12):
+    for length in (64, 40, 90):
         learnt = np.ones(length, dtype=np.bool_)
         learnt[: length // 2] = False  # so that most of what is skipped could be seen by others
         ids = generator.integers(0, vocabulary, length).astype(np.int32)

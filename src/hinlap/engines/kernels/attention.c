@@ -179,6 +179,12 @@ INLINE void turn(const float* from, long row, long n, long width, float* to) {
         }
 }
 
+/* Asks memory for up to CHUNK of n rows. */
+INLINE void ask(const char* at, long row, long n, long bytes) {
+    for (long k = 0; k < n && k < CHUNK; k++)
+        for (long i = 0; i < bytes; i += 64) _mm_prefetch(at + k * row + i, _MM_HINT_T1);
+}
+
 INLINE const float* wide(int type, const char* at, long* row, long n, long width, float* room) {
     if (!type) return (const float*)at;
     for (long k = 0; k < n; k++)
@@ -215,6 +221,11 @@ INLINE void look_at(int type, State* s, int base, int count, const long* user, c
             earliest(position, count) - window >= part->start + at + n - 1)
             continue; /* too far back for all of them */
         const char* keys = part->keys + (g * part->key_head + at * row) * size;
+        /* while these are scored: their values, and the keys after them */
+        const char* values = part->values + (g * part->value_head + at * part->value_row) * size;
+        ask(values, part->value_row * size, n, width * size);
+        if (at + CHUNK < end)
+            ask(keys + CHUNK * row * size, row * size, end - at - CHUNK, width * size);
         const float* k = wide(type, keys, &row, n, width, room);
         if (count <= FEW)
             for (int c = 0; c < count; c++) score_alone(s, base + c, k, row, n, width);
@@ -260,7 +271,6 @@ INLINE void look_at(int type, State* s, int base, int count, const long* user, c
             soften(s, base + c, sees, softcap);
         }
         row = part->value_row;
-        const char* values = part->values + (g * part->value_head + at * row) * size;
         const float* v = wide(type, values, &row, n, width, room);
         int vectors = width % 64 ? 1 : 4;
         for (int c = 0; c < count; c += 4) switch (count - c) {

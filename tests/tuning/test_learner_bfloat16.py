@@ -1,0 +1,30 @@
+"""The quick ways of a step hold for a real model in bfloat16, whose rounding alone moves a loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hinlap.engines.weights import load_model
+from hinlap.tuning import kernels
+from hinlap.tuning.learner import Learner
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_embedded_model_takes_the_quick_ways_in_bfloat16(
+    embedded_model: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    if not compiled:
+        monkeypatch.setattr(kernels, "kernels", lambda: None)
+    torch.manual_seed(0)
+    model = load_model("smollm2-135m-instruct", embedded_model, torch.bfloat16)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear")
+    learner = Learner(get_peft_model(model, lora))
+    assert learner.why_not == ""
+    assert {"RMSNorm", "LoRA products", "gated activation", "rotary positions"} == set(
+        learner.replaced
+    )
