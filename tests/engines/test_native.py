@@ -173,6 +173,32 @@ def test_attention_is_that_of_torchs_operations(
 
 
 @needs_kernels
+def test_what_is_not_of_one_precision_is_left_to_torch() -> None:
+    kernels = found(torch.bfloat16)
+    q, k, v = torch.randn(3, 2, 5, 16)
+    assert kernels.attends(q, k, v)
+    assert not kernels.attends(q, k, v.bfloat16())
+    assert not kernels.attends(q.double(), k.double(), v.double())
+    assert not kernels.attends(q.transpose(1, 2), k, v)
+    assert not kernels.attends(q, k, v[..., :8])
+
+
+@needs_kernels
+def test_rows_of_another_precision_are_decoded_by_torch() -> None:
+    """Blocks in bfloat16, queries in float32: architectures that keep positions exact."""
+    q, k, v = torch.randn(3, 1, 2, 3, 16)
+    rows = Rows(
+        *([torch.zeros(3, 2, 4, 16).bfloat16()] for _ in range(2)),
+        used=3,
+        lengths=torch.ones(3, dtype=torch.long),
+        longest=1,
+    )
+    with Layout(torch.zeros(3, dtype=torch.long), rows=rows):
+        out, _ = tree_attention.tree_attention(SimpleNamespace(layer_idx=0), q, k, v, None)
+    assert torch.allclose(out[0], v[0].transpose(0, 1), atol=2e-2)  # each sees itself alone
+
+
+@needs_kernels
 def test_keys_that_are_no_numbers_do_not_pass_for_some() -> None:
     q, k, v = torch.randn(3, 1, 2, 6, 16)
     k[0, 1, 3, 5] = float("nan")

@@ -236,11 +236,14 @@ def test_attention_scores_are_not_rounded_under_autocast() -> None:
     assert torch.equal(outside, inside)
 
 
-def test_rotary_positions() -> None:
+@pytest.mark.parametrize("texts", [1, 2])
+def test_rotary_positions(texts: int) -> None:
     angles = torch.linspace(0, 3, 12).view(1, 3, 4).repeat(1, 1, 2)
 
     def plain(x: torch.Tensor) -> torch.Tensor:
         a, b = x.chunk(2, -1)
         return x * angles.cos() + torch.cat([-b, a], -1) * angles.sin()
 
-    same(lambda x: kernels.Rotary.apply(x, angles.cos(), angles.sin()), plain, drawn(1, 2, 3, 8))
+    same(
+        lambda x: kernels.Rotary.apply(x, angles.cos(), angles.sin()), plain, drawn(texts, 2, 3, 8)
+    )

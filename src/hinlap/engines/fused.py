@@ -94,7 +94,8 @@ def _fuse_rotary(module: Any, native: Kernels) -> None:
 
     @functools.wraps(own)
     def rotate(q: Any, k: Any, cos: Any, sin: Any, *others: Any, **named: Any) -> Any:
-        usual = not others and not named and cos.shape == sin.shape == (1, *q.shape[2:])
+        usual = not others and not named and len(q) == len(k) == 1
+        usual = usual and cos.shape == sin.shape == (1, *q.shape[2:])
         if not usual or not q.dtype == k.dtype == cos.dtype:
             return own(q, k, cos, sin, *others, **named)
         return native.rotate(q, cos, sin), native.rotate(k, cos, sin)

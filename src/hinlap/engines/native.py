@@ -261,6 +261,7 @@ class Kernels:
         return (
             q.device.type == "cpu"
             and self.takes(q.dtype)
+            and q.dtype == k.dtype == v.dtype
             and self.takes_heads(k.shape[-1], v.shape[-1])
             and q.stride(-1) == k.stride(-1) == v.stride(-1) == 1
         )

@@ -56,7 +56,7 @@ def multiply_natively(model: Any, kernels: Kernels) -> None:
 
 
 def _multiplied(layer: torch.nn.Linear, kernels: Kernels, x: torch.Tensor) -> torch.Tensor:
-    if kernels.prefers(x.numel() // layer.in_features):
+    if x.dtype == layer.weight.dtype and kernels.prefers(x.numel() // layer.in_features):
         return kernels.linear(x, layer.weight, layer.bias)
     return functional.linear(x, layer.weight, layer.bias)
 

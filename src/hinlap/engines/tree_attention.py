@@ -153,7 +153,9 @@ def tree_attention(
     for keep in layout.keep:
         _keep(keep, layer, k, v)
     found = kernels()
-    if found is not None and found.attends(q, k, v):
+    rows = layout.rows
+    alike = rows is None or rows.keys[layer].dtype == q.dtype
+    if found is not None and alike and found.attends(q, k, v):
         return _attend_natively(found, layout, layer, q, k, v, rule)[None], None
     out = torch.empty(
         (q.shape[1], q.shape[0], v.shape[-1]), dtype=q.dtype, device=q.device

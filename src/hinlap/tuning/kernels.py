@@ -307,21 +307,21 @@ def _beside(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 class Rotary(torch.autograd.Function):
     """x cos + rotated(x) sin, halves rotated: rotary positions as Llama and GPT-NeoX have them.
 
-    Source: Su et al. (2021), "RoFormer". x: (1, H, N, D). cos, sin: (1, N, D), in x's precision,
-    both halves equal.
+    Source: Su et al. (2021), "RoFormer". x: (B, H, N, D). cos, sin: (B or 1, N, D), in x's
+    precision, both halves equal.
     """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(cos, sin)
-        native = _native(x, cos, sin)
+        native = _native(x, cos, sin) if len(x) == len(cos) == 1 else None
         return native.rotate(x, cos, sin) if native else _rotated(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         cos, sin = ctx.saved_tensors
         [grad] = grads
-        native = _native(grad, cos, sin)
+        native = _native(grad, cos, sin) if len(grad) == len(cos) == 1 else None
         turned = native.rotate(grad, cos, sin, back=True) if native else _rotated(grad, cos, -sin)
         return turned, None, None
 
@@ -450,7 +450,8 @@ def _cross_entropy(
     nats = torch.zeros((), dtype=torch.float32, device=logits.device)
     hits = torch.zeros((), dtype=torch.int64, device=logits.device)
     most_rows = _LOSS_ROWS if logits.device.type == "cpu" else _HEAD_ROWS
-    for part, wanted in zip(logits.split(most_rows), targets.split(most_rows), strict=True):
+    pieces = (torch.split(each, most_rows) for each in (logits, targets))
+    for part, wanted in zip(*pieces, strict=True):
         wanted = wanted[:, None]
         chances = part.softmax(-1, dtype=torch.float32)
         most, place = chances.max(-1, keepdim=True)
