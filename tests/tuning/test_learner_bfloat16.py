@@ -12,6 +12,8 @@ from hinlap.tuning import kernels
 from hinlap.tuning.learner import Learner
 
 
+# peft reads an attribute by a name given up since
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_embedded_model_takes_the_quick_ways_in_bfloat16(
     embedded_model: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
