@@ -199,6 +199,26 @@ def test_rows_of_another_precision_are_decoded_by_torch() -> None:
 
 
 @needs_kernels
+def test_layers_of_different_heads_are_decoded_in_one_step() -> None:
+    """Two shapes for the kernels, and heads of 8 numbers that torch attends for."""
+    torch.manual_seed(0)
+    shapes = [(2, 16), (1, 32), (2, 8), (2, 16)]  # KV heads, numbers of each
+    keys, values = ([torch.randn(3, heads, 6, n) for heads, n in shapes] for _ in range(2))
+    lengths = [4, 1, 6]
+    rows = Rows(keys, values, used=3, lengths=torch.tensor(lengths), longest=6)
+    with Layout(torch.tensor(lengths) - 1, rows=rows):
+        for layer, (heads, n) in enumerate(shapes):
+            q, k, v = torch.randn(3, 1, heads, 3, n)
+            module = SimpleNamespace(layer_idx=layer)
+            out, _ = tree_attention.tree_attention(module, q, k, v, None)
+            for row, length in enumerate(lengths):
+                own = [block[layer][row, :, :length] for block in (keys, values)]
+                assert torch.equal(own[0][:, -1], k[0, :, row])
+                exact = functional.scaled_dot_product_attention(q[0, :, row, None], *own)
+                assert torch.allclose(out[0, row], exact[:, 0], atol=1e-5)
+
+
+@needs_kernels
 def test_keys_that_are_no_numbers_do_not_pass_for_some() -> None:
     q, k, v = torch.randn(3, 1, 2, 6, 16)
     k[0, 1, 3, 5] = float("nan")

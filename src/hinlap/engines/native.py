@@ -29,8 +29,8 @@ from hinlap.engines.places import cache_folder
 _ENDS = (".c", ".h")
 _OPTIONS = ("-O3", "-march=native", "-fPIC", "-fopenmp")
 _WIDEST = 256  # of a head, as in attention.c
-_QUERIES = 64
-_ROWS = 64
+_QUERIES = 64  # of one thread at a time, as in attention.c
+_ROWS = 64  # of a product: with more, torch's own is as quick
 PART = 14
 """Numbers of a Part in attention.c."""
 Array = np.ndarray[Any, np.dtype[np.int64]]

@@ -55,14 +55,14 @@ class Rows:
     lengths: torch.Tensor | None = None  # (used,)
     longest: int = 0
     ragged: bool = True
-    # where the new tokens go, of the flattened (R * KV heads * C): by KV heads
-    slots: dict[int, torch.Tensor] = field(default_factory=dict)
+    # where the new tokens go, of the flattened (R * KV heads * C): see `_rows_slots`
+    slots: dict[tuple[int, bool], torch.Tensor] = field(default_factory=dict)
     masks: dict[int, torch.Tensor | None] = field(default_factory=dict)  # by window, 0 for none
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Stored:
-    """Tokens ``queries`` of the forward look at all of ``kv``."""
+    """Tokens ``queries`` of the forward, ascending, look at all of ``kv``."""
 
     queries: slice | torch.Tensor
     kv: KeysValues
@@ -108,7 +108,7 @@ class Layout:
     stored: list[Stored] = field(default_factory=list)
     rows: Rows | None = None
     keep: list[Keep] = field(default_factory=list)
-    parts: Any = None  # made by the first layer that the kernels attend for
+    parts: _Parts | None = None  # made by the first layer that the kernels attend for
 
     def __enter__(self) -> Layout:
         _active.layout = self
@@ -331,14 +331,17 @@ def _attend_natively(
     ]
     parts = layout.parts
     if parts is None or parts.shapes != shapes:
-        parts = layout.parts = _parts(layout, k, v, shapes)
+        parts = layout.parts = _parts(layout, layer, k, v, shapes)
     parts.table[:, :2] = np.array(where)[parts.sources] + parts.offsets
     return found.attend(
         q, parts.table, layout.positions, len(k), rule.scale, rule.softcap, rule.window
     )
 
 
-def _parts(layout: Layout, k: torch.Tensor, v: torch.Tensor, shapes: tuple[int, ...]) -> _Parts:
+def _parts(
+    layout: Layout, layer: int, k: torch.Tensor, v: torch.Tensor, shapes: tuple[int, ...]
+) -> _Parts:
+    """For this layer, and for others of its shapes."""
     table: list[tuple[int, ...]] = []
     sources: list[int] = []
     offsets: list[tuple[int, int]] = []
@@ -363,7 +366,7 @@ def _parts(layout: Layout, k: torch.Tensor, v: torch.Tensor, shapes: tuple[int, 
 
     if layout.rows is not None:
         assert layout.rows.lengths is not None
-        block = layout.rows.keys[0]
+        block = layout.rows.keys[layer]
         row, head = block.stride(2), block.stride(1)
         for place, (length, position) in enumerate(
             zip(layout.rows.lengths.tolist(), layout.positions.tolist(), strict=True)
@@ -398,14 +401,14 @@ def _rows_slots(rows: Rows, keys: torch.Tensor, every_head: bool) -> torch.Tenso
     """Places of the new tokens in a layer's flattened blocks, (B * KV heads,) or of their first
     heads only (B,); made once a step."""
     heads, capacity = keys.shape[1:3]
-    if heads not in rows.slots:
+    kind = heads, every_head  # layers may differ in their heads, and in who attends for them
+    if kind not in rows.slots:
         assert rows.lengths is not None
         repeats = heads if every_head else 1
-        blocks = torch.arange(rows.used * repeats, device=keys.device) * (
-            heads // repeats * capacity
-        )
-        rows.slots[heads] = blocks + (rows.lengths - 1).repeat_interleave(repeats)
-    return rows.slots[heads]
+        blocks = torch.arange(rows.used * repeats, device=keys.device)
+        blocks *= heads // repeats * capacity
+        rows.slots[kind] = blocks + (rows.lengths - 1).repeat_interleave(repeats)
+    return rows.slots[kind]
 
 
 def _rows_mask(rows: Rows, window: int) -> torch.Tensor | None:
