@@ -42,8 +42,11 @@ def near(ours: torch.Tensor, exact: torch.Tensor) -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 16, 17, 64])
-@pytest.mark.parametrize(("width", "outputs"), [(576, 192), (70, 7), (1, 1), (96, 2)])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 9, 16, 17, 64])
+@pytest.mark.parametrize(
+    ("width", "outputs"),
+    [(576, 192), (70, 7), (1, 1), (96, 2), (77, 9), (1034, 35)],  # many words go by pieces
+)
 def test_products_and_gates_of_few_rows(
     dtype: torch.dtype, rows: int, width: int, outputs: int
 ) -> None:
@@ -52,8 +55,10 @@ def test_products_and_gates_of_few_rows(
     x, w, up = (torch.randn(n, width).to(dtype) for n in (rows, outputs, outputs))
     bias = torch.randn(outputs).to(dtype)
     exact = x.double() @ w.double().T
-    near(kernels.linear(x, w, None), exact)
-    near(kernels.linear(x[None], w, bias), (exact + bias.double())[None])
+    near(kernels.linear(x, (w, None))[0], exact)
+    one, two = kernels.linear(x[None], (w, bias), (up, None))
+    near(one, (exact + bias.double())[None])
+    near(two, (x.double() @ up.double().T)[None])
     small = w / width
     gates = functional.silu(x.double() @ small.double().T) * (x.double() @ up.double().T)
     near(kernels.gated(x, small, up), gates)
@@ -61,14 +66,37 @@ def test_products_and_gates_of_few_rows(
 
 @needs_kernels
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_a_row_has_the_same_product_beside_any_others(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("fewest", "most"), [(2, 8), (9, 64)])  # one order of sums for each
+def test_a_row_has_the_same_product_beside_any_others(
+    dtype: torch.dtype, fewest: int, most: int
+) -> None:
     kernels = found(dtype)
     torch.manual_seed(0)
-    x, w = torch.randn(9, 200).to(dtype), torch.randn(30, 200).to(dtype)
-    together = kernels.linear(x, w, None)
-    for row in range(1, 9):
-        pair = kernels.linear(x[[0, row]], w, None)
-        assert torch.equal(pair, together[[0, row]])
+    x, w = torch.randn(most, 1200).to(dtype), torch.randn(30, 1200).to(dtype)
+    (together,) = kernels.linear(x, (w, None))
+    for first in range(1, most - fewest + 1):
+        some = slice(first, first + fewest)
+        assert torch.equal(kernels.linear(x[some], (w, None))[0], together[some])
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("width", [1, 7, 16, 4099])
+def test_likeliest_tokens_and_sums(dtype: torch.dtype, width: int) -> None:
+    kernels = found(dtype)
+    torch.manual_seed(0)
+    logits = (8 * torch.randn(5, width)).to(dtype)
+    logits[3] = logits[3, 0]  # of equal ones the first
+    logits[4] = -1e4
+    sums, places = kernels.likeliest(logits)
+    exact = logits.double().logsumexp(-1)
+    assert float((sums.double() - exact).abs().max()) < 2e-6 * float(exact.abs().max())
+    assert places.tolist() == logits.float().argmax(-1).tolist()
+    for wrong in (float("nan"), float("inf")):
+        logits[1, -1] = wrong
+        assert kernels.likeliest(logits)[0].isfinite().tolist() == [True, False, True, True, True]
+    logits[2] = float("-inf")
+    assert not kernels.likeliest(logits)[0][2].isfinite()
 
 
 @needs_kernels

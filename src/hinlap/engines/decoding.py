@@ -13,6 +13,7 @@ import torch
 
 from hinlap.core.errors import EngineError, MissingExtraError, UserError
 from hinlap.core.messages import Sampling
+from hinlap.engines.likelihoods import likeliest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -143,11 +144,10 @@ class Chooser:
         itself (before penalty, temperature and filters). Raises EngineError for a logit that is
         not a number, which a greedy choice would take for the best."""
         with torch.inference_mode():
-            scores = logits.float()
-            sums = scores.logsumexp(-1)
+            sums, tokens = likeliest(logits)
             if not bool(sums.isfinite().all()):
                 raise not_numbers(model)
-            tokens = scores.argmax(-1)
+            scores = logits if all(each._greedy for each in choosers) else logits.float()
             together: dict[tuple[float, int, float], list[int]] = {}
             for row, chooser in enumerate(choosers):
                 if chooser._plainly_drawn:
@@ -163,7 +163,7 @@ class Chooser:
                 filtered = kept(part, top_k, top_p)
                 for row, (left, ids) in zip(rows, filtered, strict=True):
                     tokens[row] = choosers[row]._draw(left, ids)
-            chosen = scores.gather(1, tokens[:, None])[:, 0] - sums
+            chosen = scores.gather(1, tokens[:, None])[:, 0].float() - sums
         picked: list[int] = tokens.tolist()
         for chooser, token in zip(choosers, picked, strict=True):
             chooser._accept(token)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from hinlap.engines.native import Kernels, kernels
+from hinlap.engines.native import PRODUCT_ROWS, Kernels, kernels
 
 _ROTARY = "apply_rotary_pos_emb"  # transformers' name, of one function in each architecture's file
 
@@ -75,7 +75,7 @@ def _fuse_gate(module: Any, native: Kernels | None) -> None:
         if native is None or x.dtype != gate.weight.dtype:
             return down(functional.silu(gate(x)).mul_(up(x)))  # type: ignore[no-any-return]
         adapted = gate._forward_hooks or up._forward_hooks
-        if plain and not adapted and native.prefers(x.numel() // gate.in_features):
+        if plain and not adapted and x.numel() <= PRODUCT_ROWS * gate.in_features:
             return down(native.gated(x, gate.weight, up.weight))  # type: ignore[no-any-return]
         return down(native.silu_times(gate(x), up(x)))  # type: ignore[no-any-return]
 

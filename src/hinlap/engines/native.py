@@ -30,13 +30,17 @@ _ENDS = (".c", ".h")
 _OPTIONS = ("-O3", "-march=native", "-fPIC", "-fopenmp")
 _WIDEST = 256  # of a head, as in attention.c
 _QUERIES = 64  # of one thread at a time, as in attention.c
-_ROWS = 64  # of a product: with more, torch's own is as quick
+_FEW = 8  # rows of a product that leave a vector of 16 half empty
+PRODUCT_ROWS = 64
+"""Of a product at the most: with more, torch's own is as quick."""
 PART = 14
 """Numbers of a Part in attention.c."""
 Array = np.ndarray[Any, np.dtype[np.int64]]
 _SIGNATURES = {
-    "hinlap_linear": [c_int, *[c_void_p] * 4, *[c_long] * 3],
+    "hinlap_linear": [c_int, c_void_p, c_void_p, *[c_long] * 3],
     "hinlap_gated": [c_int, *[c_void_p] * 4, *[c_long] * 3],
+    "hinlap_wide_linear": [c_int, c_void_p, c_void_p, *[c_long] * 4, c_void_p],
+    "hinlap_wide_gated": [c_int, *[c_void_p] * 4, *[c_long] * 4, c_void_p],
     "hinlap_rms_norm": [c_int, c_void_p, c_void_p, c_float, *[c_void_p] * 2, *[c_long] * 2],
     "hinlap_rms_norm_back": [c_int, *[c_void_p] * 5, *[c_long] * 2],
     "hinlap_silu_times": [c_int, *[c_void_p, c_long] * 3, *[c_long] * 2],
@@ -45,6 +49,7 @@ _SIGNATURES = {
         *[c_void_p, c_long, c_long],
     ],
     "hinlap_rotate": [c_int, *[c_void_p] * 4, *[c_long] * 5, c_float],
+    "hinlap_likeliest": [c_int, c_void_p, c_long, c_long, c_void_p, c_void_p],
     "hinlap_cross_entropy": [c_int, *[c_void_p] * 2, *[c_long] * 2, *[c_void_p] * 2, c_int],
     "hinlap_store": [c_int, c_void_p, *[c_long] * 5, c_void_p, c_long, c_void_p],
     "hinlap_attend": [
@@ -68,44 +73,47 @@ class Kernels:
         """float32, and bfloat16 where the processor multiplies it."""
         return dtype == torch.float32 or (dtype == torch.bfloat16 and self._bfloat16)
 
-    def prefers(self, rows: int) -> bool:
-        """Whether products of so many rows are quicker than torch's own."""
-        return rows <= _ROWS
-
     def linear(
-        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
-        """x W' + b of x (..., in) and a contiguous W (out, in); sums in float32."""
+        self, x: torch.Tensor, *layers: tuple[torch.Tensor, torch.Tensor | None]
+    ) -> list[torch.Tensor]:
+        """x W' + b of x (..., in), up to 64 rows, for each of up to 8 layers of a contiguous
+        W (out, in), and b (out,) or none; sums in float32."""
         x = x.contiguous()
-        out, width = weight.shape
-        y = x.new_empty((*x.shape[:-1], out))
-        self._library.hinlap_linear(
-            x.dtype == torch.bfloat16,
-            x.data_ptr(),
-            weight.data_ptr(),
-            None if bias is None else bias.data_ptr(),
-            y.data_ptr(),
-            x.numel() // width,
-            width,
-            out,
-        )
-        return y
+        before, results, table = x.shape[:-1], [], []
+        for weight, bias in layers:
+            y = x.new_empty((*before, len(weight)))
+            results.append(y)
+            table += [
+                weight.data_ptr(),
+                0 if bias is None else bias.data_ptr(),
+                y.data_ptr(),
+                len(weight),
+            ]
+        width = x.shape[-1]
+        rows = x.numel() // width
+        head = x.dtype == torch.bfloat16, x.data_ptr(), (c_long * len(table))(*table), len(layers)
+        space = _space(x, rows)
+        if space is None:
+            self._library.hinlap_linear(*head, rows, width)
+        else:
+            threads = torch.get_num_threads()
+            self._library.hinlap_wide_linear(*head, rows, width, threads, space.data_ptr())
+        return results
 
     def gated(self, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        """silu(x G') * (x U') of x (..., in) and contiguous G, U (out, in)."""
+        """silu(x G') * (x U') of x (..., in), up to 64 rows, and contiguous G, U (out, in)."""
         x = x.contiguous()
         out, width = gate.shape
         y = x.new_empty((*x.shape[:-1], out))
-        self._library.hinlap_gated(
-            x.dtype == torch.bfloat16,
-            x.data_ptr(),
-            gate.data_ptr(),
-            up.data_ptr(),
-            y.data_ptr(),
-            x.numel() // width,
-            width,
-            out,
-        )
+        rows = x.numel() // width
+        parts = x.data_ptr(), gate.data_ptr(), up.data_ptr(), y.data_ptr()
+        head = x.dtype == torch.bfloat16, *parts, rows, width, out
+        space = _space(x, rows)
+        if space is None:
+            self._library.hinlap_gated(*head)
+        else:
+            threads = torch.get_num_threads()
+            self._library.hinlap_wide_gated(*head, threads, space.data_ptr())
         return y
 
     def rms_norm(
@@ -235,6 +243,23 @@ class Kernels:
         )
         return nats, hits
 
+    def likeliest(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(M,) log-sum-exp of (M, V) logits, float32, and (M,) places of the highest; a row with a
+        number that is none, or infinite, has a sum that is not finite."""
+        logits = logits.contiguous()
+        rows, width = logits.shape
+        sums = torch.empty(rows, dtype=torch.float32)
+        places = torch.empty(rows, dtype=torch.int64)
+        self._library.hinlap_likeliest(
+            logits.dtype == torch.bfloat16,
+            logits.data_ptr(),
+            rows,
+            width,
+            sums.data_ptr(),
+            places.data_ptr(),
+        )
+        return sums, places
+
     def store(self, new: torch.Tensor, blocks: torch.Tensor, slots: torch.Tensor) -> None:
         """Puts new (KV heads, B, D) into blocks (R, KV heads, C, D). slots: (B,) int64, where each
         token's first head goes in the flattened (R * KV heads * C)."""
@@ -310,6 +335,14 @@ class Kernels:
         return out
 
 
+def _space(x: torch.Tensor, rows: int) -> torch.Tensor | None:
+    """Room where each thread turns so many rows (..., in) for a wide product; None for few."""
+    size = x.shape[-1] * x.element_size()
+    if rows <= _FEW or size % 4:
+        return None
+    return torch.empty(torch.get_num_threads() * -(-size // 64) * 16 * -(-rows // 16) * 16)
+
+
 def _rows(x: torch.Tensor) -> torch.Tensor:
     """(..., n) as (rows, n), the numbers of a row side by side; copied only where they must."""
     flat = x.reshape(-1, x.shape[-1])
@@ -375,8 +408,11 @@ def _share_threads() -> None:
 
 def _agree(found: Kernels) -> bool:
     """Whether a small product and a small attention are torch's."""
-    x, w, b = torch.linspace(-1, 1, 200).view(5, 40), torch.linspace(-1, 2, 280).view(7, 40), None
-    near = torch.allclose(found.linear(x, w, b), x @ w.T, atol=1e-4)
+    x, w = torch.linspace(-1, 1, 400).view(10, 40), torch.linspace(-1, 2, 280).view(7, 40)
+    near = all(  # products of few rows and of some more
+        torch.allclose(found.linear(some, (w, None))[0], some @ w.T, atol=1e-4)
+        for some in (x, x[:5])
+    )
     q, k, v = torch.linspace(-2, 2, 3 * 4 * 5 * 32).view(3, 4, 5, 32)
     parts = np.zeros((1, PART), np.int64)
     parts[0] = (k.data_ptr(), v.data_ptr(), 32, 160, 32, 160, 5, 0, 0, 1, 0, 0, 0, 5)

@@ -11,7 +11,8 @@ import torch
 
 from hinlap.engines.decoding import Chooser, End, Ending, not_numbers
 from hinlap.engines.generation import Generated, Request
-from hinlap.engines.scoring import Weighed, log_sums, ranks_of
+from hinlap.engines.likelihoods import log_sums, ranks_of
+from hinlap.engines.scoring import Weighed
 from hinlap.engines.weights import Weights, telling_out_of_memory
 
 

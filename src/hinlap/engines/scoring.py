@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from hinlap.engines.decoding import not_numbers
+from hinlap.engines.likelihoods import log_sums, ranks_of
 from hinlap.engines.prefix_tree import Node, Tokens, prefix_tree
 from hinlap.engines.tree_attention import Inside, Keep, KeysValues, Layout, Own, Stored
 from hinlap.engines.weights import Adapter, OutOfMemoryError, Weights, telling_out_of_memory
@@ -18,8 +19,6 @@ MOST_TOKENS = 1024
 GOOD_TOKENS = 768
 """From here on a bigger forward gains nothing."""
 _MOST_LOGITS_BYTES = 2**28
-_LOGITS_ROWS = {"cpu": 16, "cuda": 64}
-"""Rows of logits that are looked at together: few, to save memory and stay in a CPU's cache."""
 _LEAST_TOKENS = 16
 _SMALL_TOKENS = 128
 """Branches up to here share one block with a tree mask; longer ones get parts of their own."""
@@ -256,24 +255,6 @@ class _Scorer:
         for (_, asked), value, rank in zip(forward.reads, values, ranks, strict=True):
             self._logprobs[asked.sequence][asked.place] = value
             self._ranks[asked.sequence][asked.place] = rank
-
-
-def log_sums(logits: torch.Tensor) -> torch.Tensor:
-    """(M,) log-sum-exp of (M, V) logits; a slice at a time, to save memory."""
-    size = _LOGITS_ROWS[logits.device.type]
-    starts = range(0, len(logits), size)
-    return torch.cat([logits[start : start + size].float().logsumexp(-1) for start in starts])
-
-
-def ranks_of(logits: torch.Tensor, rows: torch.Tensor, chosen: torch.Tensor) -> list[int]:
-    """How many logits of its row stand above each chosen one; a slice at a time, to save memory."""
-    size = _LOGITS_ROWS[logits.device.type]
-    ranks: list[int] = []
-    for start in range(0, len(rows), size):
-        part = slice(start, start + size)
-        above = logits[rows[part]].float() > chosen[part, None]
-        ranks += above.view(torch.uint8).sum(-1, dtype=torch.int32).tolist()
-    return ranks
 
 
 def _join_chains(root: Node, ends: dict[int, Node]) -> None:

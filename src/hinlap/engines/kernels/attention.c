@@ -42,8 +42,22 @@ typedef struct {
     float most[QUERIES], total[QUERIES], shrink[QUERIES];
 } State;
 
+/* Rows of `bytes` bytes that are wanted soon: asked for row by row while others are multiplied,
+   since so many at once would be waited for. */
+typedef struct {
+    const char* at;
+    long row, n, bytes;
+} Ahead;
+
+INLINE void ask(const Ahead* next, long row) {
+    if (row < next->n)
+        for (long i = 0; i < next->bytes; i += 64)
+            _mm_prefetch(next->at + row * next->row + i, _MM_HINT_T1);
+}
+
 /* Scores of CHUNK keys, laid out (width, CHUNK), for some queries. */
-INLINE void score(int queries, State* s, int from, const float* keys, long width) {
+INLINE void score(int queries, State* s, int from, const float* keys, long width,
+                  const Ahead* next) {
     __m512 dots[4][CHUNK / 16];
 #pragma GCC unroll 4
     for (int c = 0; c < queries; c++)
@@ -51,6 +65,8 @@ INLINE void score(int queries, State* s, int from, const float* keys, long width
         for (int j = 0; j < CHUNK / 16; j++) dots[c][j] = _mm512_setzero_ps();
     const float* q = s->q + from * width;
     for (long d = 0; d < width; d++) {
+        if (next)
+            for (long row = d * CHUNK / width; row < (d + 1) * CHUNK / width; row++) ask(next, row);
         __m512 key[CHUNK / 16];
 #pragma GCC unroll 4
         for (int j = 0; j < CHUNK / 16; j++)
@@ -70,36 +86,40 @@ INLINE void score(int queries, State* s, int from, const float* keys, long width
             _mm512_storeu_ps(s->weights[from + c] + 16 * j, dots[c][j]);
 }
 
-/* The same for one query and keys as they lie, (n, width): no turning for so few. */
-INLINE void score_alone(State* s, int query, const float* keys, long row, long n, long width) {
+/* The same for up to FEW queries and n keys as they lie, (n, width): no turning for so few. */
+INLINE void score_few(State* s, int from, int count, const float* keys, long row, long n,
+                      long width, const Ahead* next) {
     float padded[16 * WIDEST];
-    for (long k = 0; k < CHUNK; k += 16) {
+    for (long k = 0; k < n; k += 16) {
         const float* at = keys + k * row;
-        long step = row;
-        if (k + 16 > n) {
+        if (row != width || k + 16 > n) {
             for (long i = 0; i < 16; i++)
                 if (k + i < n)
                     memcpy(padded + i * width, at + i * row, sizeof(float) * width);
                 else
                     memset(padded + i * width, 0, sizeof(float) * width);
-            at = padded, step = width;
+            at = padded;
         }
-        __m512 dots[16];
+        long asked = k, steps = count * width / 16, due = 0; /* rows, spread over the steps */
+        for (int c = from; c < from + count; c++) {
+            __m512 dots[16];
 #pragma GCC unroll 16
-        for (int i = 0; i < 16; i++) dots[i] = _mm512_setzero_ps();
-        for (long d = 0; d < width; d += 16) {
-            __m512 q = _mm512_loadu_ps(s->q + query * width + d);
+            for (int i = 0; i < 16; i++) dots[i] = _mm512_setzero_ps();
+            for (long d = 0; d < width; d += 16) {
+                __m512 q = _mm512_loadu_ps(s->q + c * width + d);
+                for (due += 16; due >= steps; due -= steps) ask(next, asked++);
 #pragma GCC unroll 16
-            for (int i = 0; i < 16; i++)
-                dots[i] = _mm512_fmadd_ps(q, _mm512_loadu_ps(at + i * step + d), dots[i]);
+                for (int i = 0; i < 16; i++)
+                    dots[i] = _mm512_fmadd_ps(q, _mm512_loadu_ps(at + i * width + d), dots[i]);
+            }
+            _mm512_storeu_ps(s->weights[c] + k, sums_of(dots));
         }
-        _mm512_storeu_ps(s->weights[query] + k, sums_of(dots));
     }
 }
 
 /* Adds n values, weighed, for some queries; `vectors` times 16 numbers at once. */
 INLINE void weigh(int queries, int vectors, State* s, int from, const float* values, long row,
-                  long n, long width) {
+                  long n, long width, const Ahead* next) {
     for (long d = 0; d < width; d += 16 * vectors) {
         float* at = s->acc + from * width + d;
         __m512 acc[4][4];
@@ -110,6 +130,7 @@ INLINE void weigh(int queries, int vectors, State* s, int from, const float* val
                 acc[c][v] = _mm512_mul_ps(_mm512_set1_ps(s->shrink[from + c]),
                                           _mm512_loadu_ps(at + c * width + 16 * v));
         for (long k = 0; k < n; k++) {
+            if (next && !d) ask(next, k);
             __m512 value[4];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
@@ -169,20 +190,17 @@ INLINE void soften(State* s, int c, const __mmask16* sees, float softcap) {
 
 /* (n, width) numbers, zeros up to CHUNK, as (width, CHUNK). */
 INLINE void turn(const float* from, long row, long n, long width, float* to) {
-    for (long k = 0; k < CHUNK; k += 4)
-        for (long d = 0; d < width; d += 4) {
-            __m128 r[4];
-            for (long i = 0; i < 4; i++)
-                r[i] = k + i < n ? _mm_loadu_ps(from + (k + i) * row + d) : _mm_setzero_ps();
-            _MM_TRANSPOSE4_PS(r[0], r[1], r[2], r[3]);
-            for (long i = 0; i < 4; i++) _mm_storeu_ps(to + (d + i) * CHUNK + k, r[i]);
+    for (long k = 0; k < CHUNK; k += 16)
+        for (long d = 0; d < width; d += 16) {
+            __m512i rows[16], turned[16];
+#pragma GCC unroll 16
+            for (long i = 0; i < 16; i++)
+                rows[i] = k + i < n ? _mm512_loadu_si512(from + (k + i) * row + d)
+                                    : _mm512_setzero_si512();
+            turn_words(rows, turned);
+#pragma GCC unroll 16
+            for (long i = 0; i < 16; i++) _mm512_storeu_si512(to + (d + i) * CHUNK + k, turned[i]);
         }
-}
-
-/* Asks memory for up to CHUNK of n rows. */
-INLINE void ask(const char* at, long row, long n, long bytes) {
-    for (long k = 0; k < n && k < CHUNK; k++)
-        for (long i = 0; i < bytes; i += 64) _mm_prefetch(at + k * row + i, _MM_HINT_T1);
 }
 
 INLINE const float* wide(int type, const char* at, long* row, long n, long width, float* room) {
@@ -207,10 +225,20 @@ INLINE long earliest(const long* position, int count) {
     return least;
 }
 
-/* The queries, `count` of them from base on, look at one part. user, position: which of its users
-   each is of, and that token's position. */
-INLINE void look_at(int type, State* s, int base, int count, const long* user, const long* position,
-                    const Part* part, long g, long width, float softcap, long window) {
+/* Neighbours among the queries, `count` of them from base on, that look at one part. user,
+   position: which of its users each is of, and that token's position. */
+typedef struct {
+    const Part* part;
+    int base, count;
+    long user[QUERIES], position[QUERIES];
+} Look;
+
+/* then: the part that is looked at next, or none. */
+INLINE void look_at(int type, State* s, const Look* look, const Part* then, long g, long width,
+                    float softcap, long window) {
+    const Part* part = look->part;
+    const long *user = look->user, *position = look->position;
+    int base = look->base, count = look->count;
     float turned[CHUNK * WIDEST], room[CHUNK * WIDEST];
     long size = type ? 2 : 4;
     long end =
@@ -221,28 +249,30 @@ INLINE void look_at(int type, State* s, int base, int count, const long* user, c
             earliest(position, count) - window >= part->start + at + n - 1)
             continue; /* too far back for all of them */
         const char* keys = part->keys + (g * part->key_head + at * row) * size;
-        /* while these are scored: their values, and the keys after them */
         const char* values = part->values + (g * part->value_head + at * part->value_row) * size;
-        ask(values, part->value_row * size, n, width * size);
-        if (at + CHUNK < end)
-            ask(keys + CHUNK * row * size, row * size, end - at - CHUNK, width * size);
+        Ahead weighed = {values, part->value_row * size, n, width * size};
+        Ahead later = {keys + CHUNK * row * size, row * size, end - at - CHUNK, width * size};
+        if (later.n <= 0 && then) {
+            later.at = then->keys + g * then->key_head * size;
+            later.row = then->key_row * size, later.n = then->length;
+        }
         const float* k = wide(type, keys, &row, n, width, room);
         if (count <= FEW)
-            for (int c = 0; c < count; c++) score_alone(s, base + c, k, row, n, width);
+            score_few(s, base, count, k, row, n, width, &weighed);
         else {
             turn(k, row, n, width, turned);
             for (int c = 0; c < count; c += 4) switch (count - c) {
                     case 1:
-                        score(1, s, base + c, turned, width);
+                        score(1, s, base + c, turned, width, c ? 0 : &weighed);
                         break;
                     case 2:
-                        score(2, s, base + c, turned, width);
+                        score(2, s, base + c, turned, width, c ? 0 : &weighed);
                         break;
                     case 3:
-                        score(3, s, base + c, turned, width);
+                        score(3, s, base + c, turned, width, c ? 0 : &weighed);
                         break;
                     default:
-                        score(4, s, base + c, turned, width);
+                        score(4, s, base + c, turned, width, c ? 0 : &weighed);
                 }
         }
         for (int c = 0; c < count; c++) {
@@ -275,37 +305,37 @@ INLINE void look_at(int type, State* s, int base, int count, const long* user, c
         int vectors = width % 64 ? 1 : 4;
         for (int c = 0; c < count; c += 4) switch (count - c) {
                 case 1:
-                    vectors == 1 ? weigh(1, 1, s, base + c, v, row, n, width)
-                                 : weigh(1, 4, s, base + c, v, row, n, width);
+                    vectors == 1 ? weigh(1, 1, s, base + c, v, row, n, width, c ? 0 : &later)
+                                 : weigh(1, 4, s, base + c, v, row, n, width, c ? 0 : &later);
                     break;
                 case 2:
-                    vectors == 1 ? weigh(2, 1, s, base + c, v, row, n, width)
-                                 : weigh(2, 4, s, base + c, v, row, n, width);
+                    vectors == 1 ? weigh(2, 1, s, base + c, v, row, n, width, c ? 0 : &later)
+                                 : weigh(2, 4, s, base + c, v, row, n, width, c ? 0 : &later);
                     break;
                 case 3:
-                    vectors == 1 ? weigh(3, 1, s, base + c, v, row, n, width)
-                                 : weigh(3, 4, s, base + c, v, row, n, width);
+                    vectors == 1 ? weigh(3, 1, s, base + c, v, row, n, width, c ? 0 : &later)
+                                 : weigh(3, 4, s, base + c, v, row, n, width, c ? 0 : &later);
                     break;
                 default:
-                    vectors == 1 ? weigh(4, 1, s, base + c, v, row, n, width)
-                                 : weigh(4, 4, s, base + c, v, row, n, width);
+                    vectors == 1 ? weigh(4, 1, s, base + c, v, row, n, width, c ? 0 : &later)
+                                 : weigh(4, 4, s, base + c, v, row, n, width, c ? 0 : &later);
             }
     }
 }
 
-static void look_at_any(int type, State* s, int base, int count, const long* user,
-                        const long* position, const Part* part, long g, long width, float softcap,
-                        long window) {
+static void look_at_any(int type, State* s, const Look* look, const Part* then, long g, long width,
+                        float softcap, long window) {
+    if (!look->count) return;
     if (type) {
         if (width == 64)
-            look_at(1, s, base, count, user, position, part, g, 64, softcap, window);
+            look_at(1, s, look, then, g, 64, softcap, window);
         else
-            look_at(1, s, base, count, user, position, part, g, width, softcap, window);
+            look_at(1, s, look, then, g, width, softcap, window);
     } else {
         if (width == 64)
-            look_at(0, s, base, count, user, position, part, g, 64, softcap, window);
+            look_at(0, s, look, then, g, 64, softcap, window);
         else
-            look_at(0, s, base, count, user, position, part, g, width, softcap, window);
+            look_at(0, s, look, then, g, width, softcap, window);
     }
 }
 
@@ -348,19 +378,23 @@ void hinlap_attend(int type, const Part* parts, long n_parts, const void* q, lon
             all.most[c] = -__builtin_inff(), all.total[c] = 0.f;
         }
         memset(all.acc, 0, sizeof(float) * count * width);
+        Look looks[2];
+        int latest = 0;
+        looks[latest].count = 0;
         for (long i = 0; i < n_parts; i++)
             for (int c = 0; c < count; c++) { /* neighbours among its users go together */
-                long user[QUERIES], position[QUERIES];
-                int first = c, n = 0;
-                for (; c < count; c++, n++) {
-                    long t = (from + c) / group;
-                    user[n] = user_of(parts + i, t), position[n] = positions[t];
-                    if (user[n] < 0) break;
+                Look* look = looks + !latest;
+                look->part = parts + i, look->base = c, look->count = 0;
+                for (; c < count; c++, look->count++) {
+                    long t = (from + c) / group, user = user_of(parts + i, t);
+                    if (user < 0) break;
+                    look->user[look->count] = user, look->position[look->count] = positions[t];
                 }
-                if (n)
-                    look_at_any(type, &all, first, n, user, position, parts + i, g, width, softcap,
-                                window);
+                if (!look->count) continue;
+                look_at_any(type, &all, looks + latest, look->part, g, width, softcap, window);
+                latest = !latest;
             }
+        look_at_any(type, &all, looks + latest, 0, g, width, softcap, window);
         for (int c = 0; c < count; c++) {
             long t = (from + c) / group, h = g * group + (from + c) % group;
             for (long d = 0; d < width; d++)

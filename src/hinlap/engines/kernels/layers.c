@@ -84,6 +84,44 @@ void hinlap_rms_norm_back(int type, const void* grad, const void* x, const void*
     }
 }
 
+/* Of each row of logits, (rows, width) contiguous, the logarithm of the sum of exponentials, and
+   where its first highest number is; what is not a number, or infinite, gives a sum that is none.
+ */
+void hinlap_likeliest(int type, const void* logits, long rows, long width, float* sums,
+                      long* places) {
+#pragma omp parallel for schedule(static)
+    for (long r = 0; r < rows; r++) {
+        const char* row = (const char*)logits + r * width * (type ? 2 : 4);
+        __m512 most = _mm512_set1_ps(-__builtin_inff()), sum = _mm512_setzero_ps(), whole = sum;
+        __m512i found = _mm512_setzero_si512(), place = found; /* which vector of 16 */
+        for (long i = 0; i < width; i += 16) {
+            __m512 some = some_numbers(row, i, width - i, type);
+            __mmask16 mask = width - i < 16 ? (__mmask16)((1u << (width - i)) - 1) : 0xffff;
+            mask = _mm512_mask_cmp_ps_mask(mask, some, most, _CMP_GT_OQ);
+            most = _mm512_mask_mov_ps(most, mask, some);
+            found = _mm512_mask_mov_epi32(found, mask, place);
+            place = _mm512_add_epi32(place, _mm512_set1_epi32(1));
+        }
+        float highest = _mm512_reduce_max_ps(most), each[16];
+        int vectors[16];
+        _mm512_storeu_ps(each, most), _mm512_storeu_si512(vectors, found);
+        places[r] = width - 1;
+        for (long i = 0; i < 16 && i < width; i++)
+            if (each[i] == highest && 16L * vectors[i] + i < places[r])
+                places[r] = 16L * vectors[i] + i;
+        for (long i = 0; i < width; i += 16) {
+            __mmask16 mask = width - i < 16 ? (__mmask16)((1u << (width - i)) - 1) : 0xffff;
+            __m512 some = some_numbers(row, i, width - i, type);
+            some = exponential(_mm512_sub_ps(some, _mm512_set1_ps(highest)));
+            sum = _mm512_mask_add_ps(sum, mask, sum, some);
+            if (i % 1024) continue; /* sums of sums: fewer roundings */
+            whole = _mm512_add_ps(whole, sum), sum = _mm512_setzero_ps();
+        }
+        sum = _mm512_add_ps(whole, sum);
+        sums[r] = highest + __builtin_logf(_mm512_reduce_add_ps(sum));
+    }
+}
+
 /* Nats of targets under softmax(logits), (rows, width) contiguous: the sum of rows in nats, whether
    the target is the first of the likeliest in hits; the gradient, softmax less 1 at the target,
    takes the logits' place if asked for. */

@@ -1,10 +1,11 @@
 /* Products of few rows: every weight is read once, as it lies in the model, at the memory's speed.
 
-   Each sum is taken in one order for two rows and more, in another for one. */
+   Each sum is taken in one order for a row, another for up to FEW and a third for more. */
 
 #include "vectors.h"
 
-enum { TILE = 4, AHEAD = 4096 };
+/* rows and weights' rows of a tile; most rows by tiles; words of a row that are summed at once */
+enum { TILE = 4, FEW = 8, DEPTH = 512, AHEAD = 4096 };
 
 int hinlap_has_bfloat16(void) {
 #ifdef __AVX512BF16__
@@ -63,13 +64,10 @@ INLINE void one_step(int type, int rows, uint32_t mask, const void* x, const voi
                      long in, long i, Next next, __m512 acc[TILE][TILE]) {
     long size = type ? 2 : 4;
     __m512i weights[TILE];
-    if (next.lines) {
-        const char* at = next.at + next.lines * size * i;
-        _mm_prefetch(at, _MM_HINT_T1);
-        if (next.lines > 1) _mm_prefetch(at + 64, _MM_HINT_T1);
-        if (next.lines > 2)
-            _mm_prefetch(at + 128, _MM_HINT_T1), _mm_prefetch(at + 192, _MM_HINT_T1);
-    }
+    const char* at = next.at + next.lines * size * i;
+    _mm_prefetch(at, _MM_HINT_T1);
+    _mm_prefetch(at + 64, _MM_HINT_T1);
+    if (next.lines > 2) _mm_prefetch(at + 128, _MM_HINT_T1), _mm_prefetch(at + 192, _MM_HINT_T1);
 #pragma GCC unroll 4
     for (int o = 0; o < TILE; o++) {
         weights[o] = _mm512_castps_si512(
@@ -134,7 +132,7 @@ INLINE void linear(int type, const char* x, const char* w, const void* bias, voi
         const void* at[TILE];
         for (long i = 0; i < TILE; i++) at[i] = w + (o + (i < outs ? i : 0)) * row;
         /* the next four weights' rows come from memory while these are multiplied */
-        Next next = {w + (o + TILE) * row, rows <= TILE ? 4 : rows <= 2 * TILE ? 2 : 1};
+        Next next = {w + (o + TILE) * row, rows <= TILE ? 4 : 2};
         for (long r = 0; r < rows; r += TILE) {
             long some = rows - r < TILE ? rows - r : TILE;
             float sums[TILE][TILE];
@@ -144,22 +142,22 @@ INLINE void linear(int type, const char* x, const char* w, const void* bias, voi
                     put(y, (r + i) * out + o + j,
                         sums[i][j] + (bias ? number(bias, o + j, type) : 0.f), type);
             next.at += next.lines * row;
-            if (r == 3 * TILE) next.lines = 0;
         }
     }
 }
 
-void hinlap_linear(int type, const void* x, const void* w, const void* bias, void* y, long rows,
-                   long in, long out) {
+/* Products of the same contiguous x (rows, in). */
+void hinlap_linear(int type, const void* x, const Layer* layers, long n, long rows, long in) {
     long parts = omp_get_max_threads();
 #pragma omp parallel for schedule(static, 1)
-    for (long part = 0; part < parts; part++) {
-        long from = share(out, part, parts), to = share(out, part + 1, parts);
-        if (type)
-            linear(1, x, w, bias, y, rows, in, out, from, to);
-        else
-            linear(0, x, w, bias, y, rows, in, out, from, to);
-    }
+    for (long part = 0; part < parts; part++)
+        for (const Layer* l = layers; l < layers + n; l++) {
+            long from = share(l->out, part, parts), to = share(l->out, part + 1, parts);
+            if (type)
+                linear(1, x, l->w, l->bias, l->y, rows, in, l->out, from, to);
+            else
+                linear(0, x, l->w, l->bias, l->y, rows, in, l->out, from, to);
+        }
 }
 
 /* y (rows, out) = silu(x G') * (x U') of contiguous x, G and U (out, in): outputs [from, to). */
@@ -181,7 +179,7 @@ INLINE void gated(int type, const char* x, const char* gate, const char* up, voi
         long second = o + 1 < to ? o + 1 : o;
         const void* at[TILE] = {gate + o * row, gate + second * row, up + o * row,
                                 up + second * row};
-        Next next = {gate + (o + 2) * row, rows <= TILE ? 4 : rows <= 2 * TILE ? 2 : 1};
+        Next next = {gate + (o + 2) * row, rows <= TILE ? 4 : 2};
         for (long r = 0; r < rows; r += TILE) {
             long some = rows - r < TILE ? rows - r : TILE;
             float sums[TILE][TILE];
@@ -192,9 +190,7 @@ INLINE void gated(int type, const char* x, const char* gate, const char* up, voi
             for (long i = 0; i < some; i++)
                 for (long j = 0; j < 2 && o + j < to; j++)
                     put(y, (r + i) * out + o + j, sums[i][j], type);
-            long done = (r / TILE + 1) * next.lines; /* rows of weights asked for: two of each */
-            next.at = (done < 2 ? gate : up) + (o + 2 + done % 2) * row;
-            if (done >= 4) next.lines = 0;
+            next.at = up + (o + 2) * row;
         }
     }
 }

@@ -13,6 +13,13 @@
 #error "these kernels need AVX-512"
 #endif
 
+/* A layer's product: y (rows, out) = x W' + b, of contiguous W (out, in), b or none. */
+typedef struct {
+    const void *w, *bias;
+    void* y;
+    long out;
+} Layer;
+
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE uint16_t rounded(float x) {
@@ -125,4 +132,35 @@ INLINE void put_some(void* at, long i, long n, __m512 x, int type) {
 INLINE __m512 held(__m512 x) {
     __asm__("" : "+v"(x));
     return x;
+}
+
+/* 16 vectors of 16 words, turned: the i-th words of all become the i-th vector. */
+INLINE void turn_words(const __m512i* from, __m512i* to) {
+    __m512i a[16], b[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_epi32(from[i], from[i + 1]);
+        a[i + 1] = _mm512_unpackhi_epi32(from[i], from[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
+        b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
+        b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
+        b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+    /* fours of b[4 i + j]: word j, 4 + j, 8 + j, 12 + j of vectors 4 i to 4 i + 3 */
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        __m512i even[2], odd[2];
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+            even[i] = _mm512_shuffle_i32x4(b[8 * i + j], b[8 * i + 4 + j], 0x88);
+            odd[i] = _mm512_shuffle_i32x4(b[8 * i + j], b[8 * i + 4 + j], 0xdd);
+        }
+        to[j] = _mm512_shuffle_i32x4(even[0], even[1], 0x88);
+        to[4 + j] = _mm512_shuffle_i32x4(odd[0], odd[1], 0x88);
+        to[8 + j] = _mm512_shuffle_i32x4(even[0], even[1], 0xdd);
+        to[12 + j] = _mm512_shuffle_i32x4(odd[0], odd[1], 0xdd);
+    }
 }
