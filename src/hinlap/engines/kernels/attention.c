@@ -42,22 +42,25 @@ typedef struct {
     float most[QUERIES], total[QUERIES], shrink[QUERIES];
 } State;
 
-/* Rows of `bytes` bytes that are wanted soon: asked for row by row while others are multiplied,
-   since so many at once would be waited for. */
+/* Up to CHUNK rows of `bytes` bytes that are wanted soon: asked for a few at each of so many steps
+   while others are multiplied, since all at once would be waited for. */
 typedef struct {
     const char* at;
-    long row, n, bytes;
+    long row, n, bytes, asked, due;
 } Ahead;
 
-INLINE void ask(const Ahead* next, long row) {
-    if (row < next->n)
+INLINE Ahead ahead(const char* at, long row, long n, long bytes) {
+    return (Ahead){at, row, n < CHUNK ? n : CHUNK, bytes, 0, 0};
+}
+
+INLINE void ask(Ahead* next, long steps) {
+    for (next->due += next->n; next->due >= steps; next->due -= steps, next->asked++)
         for (long i = 0; i < next->bytes; i += 64)
-            _mm_prefetch(next->at + row * next->row + i, _MM_HINT_T1);
+            _mm_prefetch(next->at + next->asked * next->row + i, _MM_HINT_T1);
 }
 
 /* Scores of CHUNK keys, laid out (width, CHUNK), for some queries. */
-INLINE void score(int queries, State* s, int from, const float* keys, long width,
-                  const Ahead* next) {
+INLINE void score(int queries, State* s, int from, const float* keys, long width, Ahead* next) {
     __m512 dots[4][CHUNK / 16];
 #pragma GCC unroll 4
     for (int c = 0; c < queries; c++)
@@ -65,8 +68,7 @@ INLINE void score(int queries, State* s, int from, const float* keys, long width
         for (int j = 0; j < CHUNK / 16; j++) dots[c][j] = _mm512_setzero_ps();
     const float* q = s->q + from * width;
     for (long d = 0; d < width; d++) {
-        if (next)
-            for (long row = d * CHUNK / width; row < (d + 1) * CHUNK / width; row++) ask(next, row);
+        if (next) ask(next, width);
         __m512 key[CHUNK / 16];
 #pragma GCC unroll 4
         for (int j = 0; j < CHUNK / 16; j++)
@@ -88,7 +90,8 @@ INLINE void score(int queries, State* s, int from, const float* keys, long width
 
 /* The same for up to FEW queries and n keys as they lie, (n, width): no turning for so few. */
 INLINE void score_few(State* s, int from, int count, const float* keys, long row, long n,
-                      long width, const Ahead* next) {
+                      long width, Ahead* next) {
+    long steps = (n + 15) / 16 * count * width / 16;
     float padded[16 * WIDEST];
     for (long k = 0; k < n; k += 16) {
         const float* at = keys + k * row;
@@ -100,14 +103,13 @@ INLINE void score_few(State* s, int from, int count, const float* keys, long row
                     memset(padded + i * width, 0, sizeof(float) * width);
             at = padded;
         }
-        long asked = k, steps = count * width / 16, due = 0; /* rows, spread over the steps */
         for (int c = from; c < from + count; c++) {
             __m512 dots[16];
 #pragma GCC unroll 16
             for (int i = 0; i < 16; i++) dots[i] = _mm512_setzero_ps();
             for (long d = 0; d < width; d += 16) {
                 __m512 q = _mm512_loadu_ps(s->q + c * width + d);
-                for (due += 16; due >= steps; due -= steps) ask(next, asked++);
+                ask(next, steps);
 #pragma GCC unroll 16
                 for (int i = 0; i < 16; i++)
                     dots[i] = _mm512_fmadd_ps(q, _mm512_loadu_ps(at + i * width + d), dots[i]);
@@ -119,7 +121,7 @@ INLINE void score_few(State* s, int from, int count, const float* keys, long row
 
 /* Adds n values, weighed, for some queries; `vectors` times 16 numbers at once. */
 INLINE void weigh(int queries, int vectors, State* s, int from, const float* values, long row,
-                  long n, long width, const Ahead* next) {
+                  long n, long width, Ahead* next) {
     for (long d = 0; d < width; d += 16 * vectors) {
         float* at = s->acc + from * width + d;
         __m512 acc[4][4];
@@ -130,7 +132,7 @@ INLINE void weigh(int queries, int vectors, State* s, int from, const float* val
                 acc[c][v] = _mm512_mul_ps(_mm512_set1_ps(s->shrink[from + c]),
                                           _mm512_loadu_ps(at + c * width + 16 * v));
         for (long k = 0; k < n; k++) {
-            if (next && !d) ask(next, k);
+            if (next && !d) ask(next, n);
             __m512 value[4];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
@@ -250,12 +252,12 @@ INLINE void look_at(int type, State* s, const Look* look, const Part* then, long
             continue; /* too far back for all of them */
         const char* keys = part->keys + (g * part->key_head + at * row) * size;
         const char* values = part->values + (g * part->value_head + at * part->value_row) * size;
-        Ahead weighed = {values, part->value_row * size, n, width * size};
-        Ahead later = {keys + CHUNK * row * size, row * size, end - at - CHUNK, width * size};
-        if (later.n <= 0 && then) {
-            later.at = then->keys + g * then->key_head * size;
-            later.row = then->key_row * size, later.n = then->length;
-        }
+        Ahead weighed = ahead(values, part->value_row * size, n, width * size);
+        Ahead later = ahead(keys + CHUNK * row * size, row * size, end - at - CHUNK, width * size);
+        if (end - at <= CHUNK)
+            later = then ? ahead(then->keys + g * then->key_head * size, then->key_row * size,
+                                 then->length, width * size)
+                         : ahead(keys, 0, 0, 0);
         const float* k = wide(type, keys, &row, n, width, room);
         if (count <= FEW)
             score_few(s, base, count, k, row, n, width, &weighed);
