@@ -17,6 +17,7 @@ WINDOW = 8
 """Of the models whose layers see only so many tokens back: less than the tests' texts."""
 
 _WIDE = {"initializer_range": 0.05, "num_key_value_heads": 2, "head_dim": 8}
+_ONE_CALL = {**_WIDE, "head_dim": 16, "initializer_range": 0.06}
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", _WIDE),
     "gpt-neox": ("gpt_neox", {"initializer_range": 0.05}),
@@ -40,6 +41,14 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "gemma3": ("gemma3_text", {**_WIDE, "sliding_window": WINDOW, "query_pre_attn_scalar": 8}),
+    # heads that the kernels attend for, and layers that can be one call
+    "llama-one-call": ("llama", _ONE_CALL),
+    "qwen2-one-call": ("qwen2", _ONE_CALL),  # with biases
+    "mistral-window-one-call": ("mistral", {**_ONE_CALL, "sliding_window": WINDOW}),
+    "granite-multiplied": (
+        "granite",
+        {**_ONE_CALL, "residual_multiplier": 0.5, "attention_multiplier": 0.25},
+    ),
     # these cannot share a forward
     "mamba": ("mamba", {"initializer_range": 0.05, "state_size": 4}),
     "bloom": ("bloom", {"initializer_range": 0.05}),
@@ -76,8 +85,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-SHARING = list(ARCHITECTURES)[:10]
-NOT_SHARING = list(ARCHITECTURES)[10:]
+SHARING = list(ARCHITECTURES)[:14]
+NOT_SHARING = list(ARCHITECTURES)[14:]
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,7 @@ _SIGNATURES = {
         *[c_int, c_void_p, c_long, c_void_p, c_long, c_long, c_void_p, *[c_long] * 4],
         *[c_float, c_float, c_long, c_long, c_void_p],
     ],
+    "hinlap_block": [c_int, *[c_void_p] * 7, c_long],
 }
 
 
@@ -92,7 +93,7 @@ class Kernels:
         width = x.shape[-1]
         rows = x.numel() // width
         head = x.dtype == torch.bfloat16, x.data_ptr(), (c_long * len(table))(*table), len(layers)
-        space = _space(x, rows)
+        space = product_space(x, rows)
         if space is None:
             self._library.hinlap_linear(*head, rows, width)
         else:
@@ -108,7 +109,7 @@ class Kernels:
         rows = x.numel() // width
         parts = x.data_ptr(), gate.data_ptr(), up.data_ptr(), y.data_ptr()
         head = x.dtype == torch.bfloat16, *parts, rows, width, out
-        space = _space(x, rows)
+        space = product_space(x, rows)
         if space is None:
             self._library.hinlap_gated(*head)
         else:
@@ -308,11 +309,6 @@ class Kernels:
         how many positions back a token sees, itself included, 0 for all.
         """
         heads, tokens, width = q.shape
-        queries = tokens * heads // groups
-        threads = torch.get_num_threads()
-        # some tasks for each thread, as many for one as for another
-        least = max(math.ceil(queries / _QUERIES), math.ceil(2 * threads / groups))
-        tasks = next(n for n in range(least, least + threads) if n * groups % threads == 0)
         out = q.new_empty((tokens, heads, width))
         self._library.hinlap_attend(
             q.dtype == torch.bfloat16,
@@ -329,13 +325,46 @@ class Kernels:
             scale,
             softcap,
             window,
-            math.ceil(queries / tasks),
+            queries_at_once(tokens, heads, groups),
             out.data_ptr(),
         )
         return out
 
+    def block(
+        self,
+        x: torch.Tensor,
+        block: int,
+        room: int,
+        stored: tuple[torch.Tensor, torch.Tensor] | None,
+        parts: Array,
+    ) -> torch.Tensor:
+        """A decoder layer of x (..., n), contiguous. block, room: addresses of what block.c tells;
+        stored: blocks of keys and values, as in `store`."""
+        y = torch.empty_like(x)
+        self._library.hinlap_block(
+            x.dtype == torch.bfloat16,
+            block,
+            room,
+            x.data_ptr(),
+            y.data_ptr(),
+            *((None, None) if stored is None else (each.data_ptr() for each in stored)),
+            parts.ctypes.data,
+            len(parts),
+        )
+        return y
 
-def _space(x: torch.Tensor, rows: int) -> torch.Tensor | None:
+
+def queries_at_once(tokens: int, heads: int, groups: int) -> int:
+    """Of one thread's in `Kernels.attend`: some tasks for each thread, as many for one as for
+    another."""
+    queries = tokens * heads // groups
+    threads = torch.get_num_threads()
+    least = max(math.ceil(queries / _QUERIES), math.ceil(2 * threads / groups))
+    tasks = next(n for n in range(least, least + threads) if n * groups % threads == 0)
+    return math.ceil(queries / tasks)
+
+
+def product_space(x: torch.Tensor, rows: int) -> torch.Tensor | None:
     """Room where each thread turns so many rows (..., in) for a wide product; None for few."""
     size = x.shape[-1] * x.element_size()
     if rows <= _FEW or size % 4:

@@ -55,7 +55,7 @@ class Rows:
     lengths: torch.Tensor | None = None  # (used,)
     longest: int = 0
     ragged: bool = True
-    # where the new tokens go, of the flattened (R * KV heads * C): see `_rows_slots`
+    # where the new tokens go, of the flattened (R * KV heads * C): see `rows_slots`
     slots: dict[tuple[int, bool], torch.Tensor] = field(default_factory=dict)
     masks: dict[int, torch.Tensor | None] = field(default_factory=dict)  # by window, 0 for none
 
@@ -108,7 +108,10 @@ class Layout:
     stored: list[Stored] = field(default_factory=list)
     rows: Rows | None = None
     keep: list[Keep] = field(default_factory=list)
+    adapted: bool = False  # some tokens belong to an adapter
     parts: _Parts | None = None  # made by the first layer that the kernels attend for
+    rules: dict[int, Rule] = field(default_factory=dict)  # each layer's, as it was asked for
+    rooms: dict[tuple[int, ...], Any] = field(default_factory=dict)  # see `blocks`
 
     def __enter__(self) -> Layout:
         _active.layout = self
@@ -116,6 +119,11 @@ class Layout:
 
     def __exit__(self, *_: object) -> None:
         _active.layout = None
+
+
+def active_layout() -> Layout | None:
+    """Of the forward that runs in this thread."""
+    return getattr(_active, "layout", None)
 
 
 def register() -> None:
@@ -139,7 +147,7 @@ def tree_attention(
     """transformers' attention function: query (1, H, N, D), key and value (1, KV heads, N, D) to
     (1, N, H, D). Raises NotShareableError for attention sinks, masks of the model's own (chunks, a
     window only the mask knows), and where no layout is active."""
-    layout: Layout | None = getattr(_active, "layout", None)
+    layout = active_layout()
     if layout is None or query.shape[0] != 1:
         raise NotShareableError
     if others.get("s_aux") is not None:
@@ -148,7 +156,7 @@ def tree_attention(
     if attention_mask is not None or not _told_by_arguments(module, layer, sliding_window):
         raise NotShareableError("its masks are its own")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    rule = _Rule(scale, softcap or 0.0, sliding_window or 0)
+    rule = layout.rules[layer] = Rule(scale, softcap or 0.0, sliding_window or 0)
     q, k, v = query[0], key[0], value[0]
     for keep in layout.keep:
         _keep(keep, layer, k, v)
@@ -191,7 +199,7 @@ def tree_attention(
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
     """scale: of the products. softcap: c in c * tanh(x / c), 0 for none. window: how many
     positions back a token sees, itself included, 0 for all."""
 
@@ -205,7 +213,7 @@ def _attend(
     k: torch.Tensor,
     v: torch.Tensor,
     mask: torch.Tensor | str | None,
-    rule: _Rule,
+    rule: Rule,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(H, n, D) on (KV heads, m, D): the part's result (n, H, D) and its log-sum-exp (n, H)."""
     additive = None
@@ -229,7 +237,7 @@ def _attend_plainly(
     k: torch.Tensor,
     v: torch.Tensor,
     mask: torch.Tensor | str | None,
-    rule: _Rule,
+    rule: Rule,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same by matrix products: any device, soft caps, tokens that see nothing of this part
     (result 0, log-sum-exp minus infinity). Query heads of one group are rows of one product."""
@@ -254,14 +262,14 @@ def _attend_rows(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    rule: _Rule,
+    rule: Rule,
     out: torch.Tensor,
     lse: torch.Tensor,
 ) -> None:
     """Decoding: each row's newest token looks at its own block, the new token included."""
     keys, values = rows.keys[layer], rows.values[layer]  # (R, KV heads, C, D)
     q, k, v = (each.to(keys.dtype) for each in (q, k, v))
-    slots = _rows_slots(rows, keys, every_head=True)
+    slots = rows_slots(rows, keys, every_head=True)
     for block, new in ((keys, k), (values, v)):
         width = new.shape[-1]
         block.view(-1, width).index_copy_(0, slots, new.transpose(0, 1).reshape(-1, width))
@@ -313,18 +321,27 @@ def _attend_natively(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    rule: _Rule,
+    rule: Rule,
 ) -> torch.Tensor:
     """All parts in one pass. To (N, H, D)."""
+    if layout.rows is not None:
+        keys, values = layout.rows.keys[layer], layout.rows.values[layer]
+        slots = rows_slots(layout.rows, keys, every_head=False)
+        found.store(k, keys, slots)
+        found.store(v, values, slots)
+    table = parts_table(layout, layer, k, v)
+    return found.attend(q, table, layout.positions, len(k), rule.scale, rule.softcap, rule.window)
+
+
+def parts_table(layout: Layout, layer: int, k: torch.Tensor, v: torch.Tensor) -> Array:
+    """A layout's parts for `Kernels.attend` in one layer, until the next one asks; k and v
+    (KV heads, N, D): of the forward's own tokens."""
     rows = layout.rows
     where = [(k.data_ptr(), v.data_ptr())]
     shapes = (*k.shape, *k.stride(), *v.stride())
     if rows is not None:
-        keys, values = rows.keys[layer], rows.values[layer]
-        slots = _rows_slots(rows, keys, every_head=False)
-        found.store(k, keys, slots)
-        found.store(v, values, slots)
-        where.append((keys.data_ptr(), values.data_ptr()))
+        keys = rows.keys[layer]
+        where.append((keys.data_ptr(), rows.values[layer].data_ptr()))
         shapes += keys.stride()
     where += [
         (each.kv.keys[layer].data_ptr(), each.kv.values[layer].data_ptr()) for each in layout.stored
@@ -333,9 +350,7 @@ def _attend_natively(
     if parts is None or parts.shapes != shapes:
         parts = layout.parts = _parts(layout, layer, k, v, shapes)
     parts.table[:, :2] = np.array(where)[parts.sources] + parts.offsets
-    return found.attend(
-        q, parts.table, layout.positions, len(k), rule.scale, rule.softcap, rule.window
-    )
+    return parts.table
 
 
 def _parts(
@@ -397,7 +412,7 @@ def _parts(
     return _Parts(whole, np.array(sources), np.array(offsets), shapes, kept)
 
 
-def _rows_slots(rows: Rows, keys: torch.Tensor, every_head: bool) -> torch.Tensor:
+def rows_slots(rows: Rows, keys: torch.Tensor, every_head: bool) -> torch.Tensor:
     """Places of the new tokens in a layer's flattened blocks, (B * KV heads,) or of their first
     heads only (B,); made once a step."""
     heads, capacity = keys.shape[1:3]
@@ -474,7 +489,7 @@ def _near(queries: torch.Tensor, keys: torch.Tensor, window: int) -> torch.Tenso
     return queries[:, None] - keys < window
 
 
-def _flash_can(q: torch.Tensor, v: torch.Tensor, rule: _Rule) -> bool:
+def _flash_can(q: torch.Tensor, v: torch.Tensor, rule: Rule) -> bool:
     """torch's flash kernel for CPUs gives the log-sum-exp, too; it knows no soft cap."""
     return q.device.type == "cpu" and not rule.softcap and v.shape[-1] == q.shape[-1]
 

@@ -12,7 +12,7 @@ import functools
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 
 from hinlap.core.errors import EngineError, MissingExtraError, ModelError
 from hinlap.engines import tree_attention
+from hinlap.engines.blocks import Block, blocks
 from hinlap.engines.fused import fuse
 from hinlap.engines.native import kernels
 from hinlap.engines.packing import multiply_natively, pack, packing_pays
@@ -60,6 +61,7 @@ class Weights:
         self._hooked: set[str] = set()
         self._packed = False
         self._shapes: list[tuple[int, int, int]] = []
+        self._blocks: list[Block] = []
         self.why_not_shared = self._check_sharing()
 
     @property
@@ -113,6 +115,7 @@ class Weights:
         """
         tokens = torch.as_tensor(ids, dtype=torch.long, device=self.device)[None]
         self._ranges = list(ranges)
+        layout.adapted = bool(ranges)
         try:
             with (
                 telling_out_of_memory(self.name),
@@ -199,6 +202,8 @@ class Weights:
         found = kernels() if self.device == "cpu" else None
         if found is not None and found.takes(self.model.dtype):
             multiply_natively(self.model, found)
+            for block in self._blocks:
+                block.module.forward = block.forward
         elif packing_pays(self.model, _PACK_SHARE * psutil.virtual_memory().available):
             pack(self.model)
 
@@ -235,20 +240,17 @@ class Weights:
             )
             # fewer positions than tokens: an architecture that gives all would be seen
             together = self.forward(first + second, below, places(1, 8))
-            gaps = together.float().log_softmax(-1) - torch.cat(plain)[1:].float().log_softmax(-1)
-            # bfloat16 alone moves single ones of all these tokens by half a nat
-            exact = together.dtype == torch.float32
-            gap = float(gaps.abs().max() if exact else gaps.abs().mean())
-            near = 1e-3 if exact else 0.1
+            gap, near = _apart(together, torch.cat(plain)[1:])
             if len(kv.keys) != self.layers:
                 why = "not all its layers are attention layers"
-            elif not gap < near:
+            elif not near:
                 why = f"its log-probabilities move by {gap:.2g} when requests share a forward"
             else:
                 self._shapes = [
                     (k.shape[0], k.shape[2], v.shape[2])
                     for k, v in zip(kv.keys, kv.values, strict=True)
                 ]
+                self._find_blocks(lambda: self.forward(first + second, below, places(1, 8)), below)
                 return ""
         except (NotShareableError, TypeError, ValueError, AttributeError, IndexError) as error:
             why = f"its attention cannot be computed in parts: {error or type(error).__name__}"
@@ -257,6 +259,32 @@ class Weights:
             if module not in own:
                 vars(module).pop("forward", None)
         return why
+
+    def _find_blocks(self, forward: Callable[[], torch.Tensor], layout: Layout) -> None:
+        """Layers that can be one call, where a forward of this layout gives the same by them."""
+        found = kernels() if self.device == "cpu" else None
+        if found is None or not found.takes(self.model.dtype):
+            return
+        layers = blocks(self.model, found, layout.rules)
+        whole = forward()
+        for block in layers:
+            block.module.forward = block.forward
+        together = forward()
+        for block in layers:
+            del block.module.forward
+        if _apart(whole, together)[1]:
+            self._blocks = layers
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> tuple[float, bool]:
+    """By how much log-probabilities of two forwards' logits differ, and whether that is rounding.
+    bfloat16 alone moves single ones of all tokens by half a nat."""
+    gaps = (one.float().log_softmax(-1) - other.float().log_softmax(-1)).abs()
+    if one.dtype == torch.float32:
+        gap = float(gaps.max())
+        return gap, gap < 1e-3
+    gap = float(gaps.mean())
+    return gap, gap < 0.1
 
 
 def _moves_with_length(module: Any) -> bool:

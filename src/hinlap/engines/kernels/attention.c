@@ -1,6 +1,7 @@
 /* Attention of one forward's tokens over any parts that they look at, in one pass, by the running
    maximum and sum of FlashAttention (Dao et al. 2022). */
 
+#include "kernels.h"
 #include "vectors.h"
 
 /* keys at once, queries of a thread at once, numbers of a head at most, queries whose keys are not
@@ -17,22 +18,6 @@ void hinlap_store(int type, const char* x, long token, long head, long tokens, l
             memcpy(blocks + (slots[t] + h * capacity) * width * size,
                    x + (t * token + h * head) * size, (size_t)(width * size));
 }
-
-/* Keys and values that some tokens look at: numbers (length, width) for each KV head, rows and
-   heads of these strides. Tokens are users[0 .. n_users), ascending, or those from first_user on.
-
-   positions: of its tokens, or none where they are start, start + 1, ... causal: the i-th user sees
-   the first i + 1 only. mask: (n_users, length) bytes, 0 where a user may not look, or none. */
-typedef struct {
-    const char *keys, *values;
-    long key_row, key_head, value_row, value_head;
-    long length, start;
-    const long* positions;
-    long causal;
-    const unsigned char* mask;
-    const long* users;
-    long first_user, n_users;
-} Part;
 
 /* Some queries of one KV head: their scaled numbers, what they have weighed so far, the most of
    their scores and the sum of weights; weights: of the keys at hand, shrink: of what was there

@@ -1,5 +1,6 @@
 /* Norms, gates, rotary positions and the loss, each in one pass or two over its numbers. */
 
+#include "kernels.h"
 #include "vectors.h"
 
 enum { MANY = 1 << 14 }; /* numbers from which a second thread pays */
@@ -157,6 +158,14 @@ void hinlap_cross_entropy(int type, void* logits, const long* targets, long rows
         float at = __builtin_expf(wanted - highest) / total;
         put(row, targets[r], at - 1.f, type);
     }
+}
+
+/* y = a + b, n numbers. */
+void hinlap_add(int type, const void* a, const void* b, void* y, long n) {
+    for (long i = 0; i < n; i += 16)
+        put_some(y, i, n - i,
+                 _mm512_add_ps(some_numbers(a, i, n - i, type), some_numbers(b, i, n - i, type)),
+                 type);
 }
 
 INLINE __m512 product(int type, __m512 x, const void* by, long i, long n) {

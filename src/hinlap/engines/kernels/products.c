@@ -2,6 +2,7 @@
 
    Each sum is taken in one order for a row, another for up to FEW and a third for more. */
 
+#include "kernels.h"
 #include "vectors.h"
 
 /* rows and weights' rows of a tile; most rows by tiles; words of a row that are summed at once */

@@ -13,13 +13,6 @@
 #error "these kernels need AVX-512"
 #endif
 
-/* A layer's product: y (rows, out) = x W' + b, of contiguous W (out, in), b or none. */
-typedef struct {
-    const void *w, *bias;
-    void* y;
-    long out;
-} Layer;
-
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE uint16_t rounded(float x) {

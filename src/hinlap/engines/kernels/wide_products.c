@@ -3,6 +3,7 @@
 
    Sums are taken in order, up to DEPTH words at once. */
 
+#include "kernels.h"
 #include "vectors.h"
 
 enum { ROWS = 16, OUTS = 16, DEPTH = 512 };
