@@ -49,6 +49,23 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         "granite",
         {**_ONE_CALL, "residual_multiplier": 0.5, "attention_multiplier": 0.25},
     ),
+    "smollm3-some-without-positions": (
+        "smollm3",
+        {**_ONE_CALL, "no_rope_layers": [1, 0], "pad_token_id": 0},
+    ),
+    "ministral3-scaled-far-out": (  # its queries grow with their positions from 64 on
+        "ministral3",
+        {
+            **_ONE_CALL,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 8.0,
+                "original_max_position_embeddings": 64,
+                "llama_4_scaling_beta": 0.1,
+            },
+        },
+    ),
     # these cannot share a forward
     "mamba": ("mamba", {"initializer_range": 0.05, "state_size": 4}),
     "bloom": ("bloom", {"initializer_range": 0.05}),
@@ -85,8 +102,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-SHARING = list(ARCHITECTURES)[:14]
-NOT_SHARING = list(ARCHITECTURES)[14:]
+SHARING = list(ARCHITECTURES)[:16]
+NOT_SHARING = list(ARCHITECTURES)[16:]
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,9 @@ def own_part(tokens: int) -> Layout:
 @pytest.mark.parametrize("name", SHARING)
 def test_layers_of_the_shape_are_found(name: str, weights_of: Callable[[str], Weights]) -> None:
     """Others keep to their own code: other names or heads, norms of keys, a multiplied residual."""
-    assert len(weights_of(name)._blocks) == (2 if name in ONE_CALL else 0)
+    weights = weights_of(name)
+    weights.pack_for_decoding()
+    assert len(weights._blocks) == (2 if name in ONE_CALL else 0)
 
 
 @needs_kernels
@@ -115,13 +117,23 @@ def test_many_tokens_and_adapters_go_by_the_layers_own_code(
     assert calls == [64, 64]
 
 
-def test_a_model_whose_numbers_differ_in_one_call_keeps_its_own(
-    model_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+def raising(*_: object) -> torch.Tensor:
+    raise TypeError
+
+
+@needs_kernels
+@pytest.mark.parametrize("wrong", ["other numbers", "an error"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_whose_layers_are_not_what_they_seem_keeps_its_own(
+    wrong: str, dtype: str, model_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hinlap.engines.weights import Weights
 
     own = Kernels.block
-    monkeypatch.setattr(Kernels, "block", lambda *given: own(*given) + 0.01)
-    weights = Weights("llama", model_of("llama-one-call"))
+    other = raising if wrong == "an error" else lambda *given: own(*given) * 1.01
+    monkeypatch.setattr(Kernels, "block", other)
+    weights = Weights("llama", model_of("llama-one-call"), dtype)
+    weights.pack_for_decoding()
     assert weights.shared
     assert not weights._blocks
+    assert weights.forward([5] * 3, own_part(3), torch.tensor([2])).isfinite().all()

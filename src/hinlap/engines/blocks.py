@@ -2,7 +2,7 @@
 
 Between a layer's dozen operations Python takes a third of a decoding step. Which layers have the
 shape is told by their parts' names, and by a forward that must give the same numbers
-(`Weights._check_sharing`); others, and forwards of many tokens, keep to transformers' own code.
+(`Weights._take_blocks`); others, and forwards of many tokens, keep to transformers' own code.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ def _has_the_shape(module: Any, dtype: torch.dtype) -> bool:
     children = dict(module.named_children())
     if set(children) != _CHILDREN or any(True for _ in module.parameters(recurse=False)):
         return False
+    if "forward" in vars(module):
+        return False
     attention, feed = module.self_attn, module.mlp
     norms = module.input_layernorm, module.post_attention_layernorm
     # norms, rotary positions and the gate are those that `fused` knows
@@ -70,13 +72,21 @@ def _has_the_shape(module: Any, dtype: torch.dtype) -> bool:
         return False
     linear = [getattr(attention, name) for name in _PRODUCTS]
     linear += [feed.gate_proj, feed.up_proj, feed.down_proj]
+    head = getattr(attention, "head_dim", None)
+    if not all(type(each) is torch.nn.Linear and each.weight.is_contiguous() for each in linear):
+        return False
+    q, k, v, o, gate, up, down = ((each.out_features, each.in_features) for each in linear)
+    width, wide, inner = q[1], q[0], gate[0]
+    sizes = (wide, width), k, k, (width, wide), (inner, width), (inner, width), (width, inner)
     return (
-        all(type(each) is torch.nn.Linear and each.weight.is_contiguous() for each in linear)
+        isinstance(head, int)
+        and (q, k, v, o, gate, up, down) == sizes
+        and k[1] == width
+        and k[0] % head == wide % k[0] == 0
         and all(each.in_features * dtype.itemsize % 4 == 0 for each in linear)
         and all(p.dtype == dtype for p in module.parameters())
         and feed.gate_proj.bias is None
         and feed.up_proj.bias is None
-        and isinstance(getattr(attention, "head_dim", None), int)
     )
 
 
@@ -153,7 +163,8 @@ class Block:
             not layout.keep
             and not layout.adapted
             and x.dtype == self._dtype
-            and x.numel() <= PRODUCT_ROWS * self._width
+            and x.shape == (1, len(layout.positions), self._width)
+            and x.shape[1] <= PRODUCT_ROWS
             and x.is_contiguous()
         )
 

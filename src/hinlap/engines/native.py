@@ -34,7 +34,7 @@ _FEW = 8  # rows of a product that leave a vector of 16 half empty
 PRODUCT_ROWS = 64
 """Of a product at the most: with more, torch's own is as quick."""
 PART = 14
-"""Numbers of a Part in attention.c."""
+"""Numbers of a Part in kernels.h."""
 Array = np.ndarray[Any, np.dtype[np.int64]]
 _SIGNATURES = {
     "hinlap_linear": [c_int, c_void_p, c_void_p, *[c_long] * 3],
@@ -246,7 +246,8 @@ class Kernels:
 
     def likeliest(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(M,) log-sum-exp of (M, V) logits, float32, and (M,) places of the highest; a row with a
-        number that is none, or infinite, has a sum that is not finite."""
+        number that is none, or plus infinity, or nothing above minus infinity, has a sum that is
+        not finite."""
         logits = logits.contiguous()
         rows, width = logits.shape
         sums = torch.empty(rows, dtype=torch.float32)
@@ -304,7 +305,7 @@ class Kernels:
     ) -> torch.Tensor:
         """Attention of q (H, N, D) over parts to (N, H, D).
 
-        parts: (P, `PART`) int64, as Part in attention.c; positions: (N,) int64; groups: heads of
+        parts: (P, `PART`) int64, as Part in kernels.h; positions: (N,) int64; groups: heads of
         keys and values; scale: of the products; softcap: c in c * tanh(x / c), 0 for none; window:
         how many positions back a token sees, itself included, 0 for all.
         """

@@ -12,20 +12,29 @@ import functools
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hinlap.core.errors import EngineError, MissingExtraError, ModelError
 from hinlap.engines import tree_attention
 from hinlap.engines.blocks import Block, blocks
 from hinlap.engines.fused import fuse
-from hinlap.engines.native import kernels
+from hinlap.engines.native import Kernels, kernels
 from hinlap.engines.packing import multiply_natively, pack, packing_pays
-from hinlap.engines.tree_attention import Keep, KeysValues, Layout, NotShareableError, Own, Stored
+from hinlap.engines.tree_attention import (
+    Keep,
+    KeysValues,
+    Layout,
+    NotShareableError,
+    Own,
+    Rule,
+    Stored,
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _PACK_SHARE = 0.25  # of the free memory may go into packed copies
@@ -61,6 +70,7 @@ class Weights:
         self._hooked: set[str] = set()
         self._packed = False
         self._shapes: list[tuple[int, int, int]] = []
+        self._rules: dict[int, Rule] = {}
         self._blocks: list[Block] = []
         self.why_not_shared = self._check_sharing()
 
@@ -202,8 +212,7 @@ class Weights:
         found = kernels() if self.device == "cpu" else None
         if found is not None and found.takes(self.model.dtype):
             multiply_natively(self.model, found)
-            for block in self._blocks:
-                block.module.forward = block.forward
+            self._blocks = self._take_blocks(found)
         elif packing_pays(self.model, _PACK_SHARE * psutil.virtual_memory().available):
             pack(self.model)
 
@@ -250,7 +259,7 @@ class Weights:
                     (k.shape[0], k.shape[2], v.shape[2])
                     for k, v in zip(kv.keys, kv.values, strict=True)
                 ]
-                self._find_blocks(lambda: self.forward(first + second, below, places(1, 8)), below)
+                self._rules = below.rules
                 return ""
         except (NotShareableError, TypeError, ValueError, AttributeError, IndexError) as error:
             why = f"its attention cannot be computed in parts: {error or type(error).__name__}"
@@ -260,20 +269,31 @@ class Weights:
                 vars(module).pop("forward", None)
         return why
 
-    def _find_blocks(self, forward: Callable[[], torch.Tensor], layout: Layout) -> None:
-        """Layers that can be one call, where a forward of this layout gives the same by them."""
-        found = kernels() if self.device == "cpu" else None
-        if found is None or not found.takes(self.model.dtype):
-            return
-        layers = blocks(self.model, found, layout.rules)
-        whole = forward()
+    def _take_blocks(self, found: Kernels) -> list[Block]:
+        """Lets layers of the shape go by one call, if that gives the numbers of all the kernels one
+        by one, to the last bit, at positions from the first to the last."""
+        layers = blocks(self.model, found, self._rules)
+        last = getattr(self._config, "max_position_embeddings", None) or 4096
+        places = np.unique(np.geomspace(1, last, 16).astype(int)) - 1
+        ids = np.random.default_rng(0).integers(self._config.vocab_size, size=len(places)).tolist()
+
+        def logits() -> torch.Tensor:
+            layout = Layout(torch.from_numpy(places), own=[Own(slice(0, len(places)))])
+            return self.forward(ids, layout, torch.arange(len(places)))
+
+        whole = logits()
         for block in layers:
             block.module.forward = block.forward
-        together = forward()
-        for block in layers:
-            del block.module.forward
-        if _apart(whole, together)[1]:
-            self._blocks = layers
+        same = False
+        try:
+            same = torch.equal(whole, logits())
+        except (RuntimeError, TypeError, ValueError, AttributeError):
+            pass  # a layer that is not what it seems
+        finally:
+            if not same:
+                for block in layers:
+                    del block.module.forward
+        return layers if same else []
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> tuple[float, bool]:

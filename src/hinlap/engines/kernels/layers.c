@@ -86,8 +86,8 @@ void hinlap_rms_norm_back(int type, const void* grad, const void* x, const void*
 }
 
 /* Of each row of logits, (rows, width) contiguous, the logarithm of the sum of exponentials, and
-   where its first highest number is; what is not a number, or infinite, gives a sum that is none.
- */
+   where its first highest number is; what is not a number, or plus infinity, gives a sum that is
+   not finite. */
 void hinlap_likeliest(int type, const void* logits, long rows, long width, float* sums,
                       long* places) {
 #pragma omp parallel for schedule(static)

@@ -1,12 +1,11 @@
 /* Products of few rows: every weight is read once, as it lies in the model, at the memory's speed.
 
-   Each sum is taken in one order for a row, another for up to FEW and a third for more. */
+   Each sum is taken in one order for two rows and more, in another for one. */
 
 #include "kernels.h"
 #include "vectors.h"
 
-/* rows and weights' rows of a tile; most rows by tiles; words of a row that are summed at once */
-enum { TILE = 4, FEW = 8, DEPTH = 512, AHEAD = 4096 };
+enum { TILE = 4, AHEAD = 4096 };
 
 int hinlap_has_bfloat16(void) {
 #ifdef __AVX512BF16__
