@@ -206,7 +206,7 @@ class _Shared:
         if layout.rows is not None:
             blocks = next(keys for keys in layout.rows.keys if keys.shape[1] == groups)
             slots, capacity = rows_slots(layout.rows, blocks, every_head=False), blocks.shape[2]
-        self._kept = (*tensors, space, slots)
+        self._kept = (*tensors, space, slots, cos, sin)  # whose addresses name the room, too
         self.struct = _Room(
             *(_at(each) for each in (*tensors, space, *self._angles, layout.positions, slots)),
             tokens,

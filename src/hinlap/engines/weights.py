@@ -273,6 +273,8 @@ class Weights:
         """Lets layers of the shape go by one call, if that gives the numbers of all the kernels one
         by one, to the last bit, at positions from the first to the last."""
         layers = blocks(self.model, found, self._rules)
+        if not layers:
+            return []
         last = getattr(self._config, "max_position_embeddings", None) or 4096
         places = np.unique(np.geomspace(1, last, 16).astype(int)) - 1
         ids = np.random.default_rng(0).integers(self._config.vocab_size, size=len(places)).tolist()
