@@ -45,11 +45,16 @@ def same(
             assert torch.allclose(mine.grad, theirs.grad, atol=10 * tolerance, rtol=10 * tolerance)
 
 
+# of 5 to 7 there is no compiled kernel; 1 and 7 rows: not whole tiles
 @pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("outs", [[7], [4, 2, 1]])
-def test_lora_products(biased: bool, outs: list[int]) -> None:
-    weight = drawn(7, 5, seed=1).detach()
-    bias = drawn(7, seed=2).detach() if biased else None
+@pytest.mark.parametrize("rows", [1, 7, 50])
+@pytest.mark.parametrize(
+    ("width", "outs", "rank"),
+    [(5, [7], 3), (5, [4, 2, 1], 3), (32, [16], 3), (80, [64, 16, 32], 8), (16, [48, 16], 21)],
+)
+def test_lora_products(biased: bool, rows: int, width: int, outs: list[int], rank: int) -> None:
+    weight = drawn(sum(outs), width, seed=1).detach()
+    bias = drawn(sum(outs), seed=2).detach() if biased else None
     frozen = kernels.FrozenWeight(weight, bias, pack=False)
     count = len(outs)
 
@@ -60,9 +65,54 @@ def test_lora_products(biased: bool, outs: list[int]) -> None:
         added = [2.0 * (x @ a.T) @ b.T for a, b in zip(pairs[:count], pairs[count:], strict=True)]
         return functional.linear(x, weight, bias) + torch.cat(added, -1)
 
-    downs = [drawn(3, 5, seed=10 + i) for i in range(count)]
-    ups = [drawn(out, 3, seed=20 + i) for i, out in enumerate(outs)]
-    same(ours, plain, drawn(1, 6, 5), *downs, *ups)
+    downs = [drawn(rank, width, seed=10 + i) for i in range(count)]
+    ups = [drawn(out, rank, seed=20 + i) for i, out in enumerate(outs)]
+    x = (drawn(1, rows, width).detach() / width).requires_grad_()
+    same(ours, plain, x, *downs, *ups)
+
+
+@pytest.mark.parametrize("rank", [3, 8, 64])
+def test_lora_products_in_bfloat16_are_as_near_as_rounding_allows(rank: int) -> None:
+    outs, rows, width = [64, 32], 51, 96
+    weight = drawn(sum(outs), width, seed=1).detach().bfloat16()
+    frozen = kernels.FrozenWeight(weight, None, pack=False)
+    x = drawn(1, rows, width).detach().bfloat16()
+    pairs = [drawn(rank, width, seed=10 + i).detach() for i in range(2)]
+    pairs += [drawn(out, rank, seed=20 + i).detach() for i, out in enumerate(outs)]
+    mine = [each.clone().requires_grad_() for each in (x, *pairs)]
+    true = [each.double().requires_grad_() for each in (x, *pairs)]
+    one = torch.cat(kernels.LoraProducts.apply(mine[0], frozen, 2.0, *mine[1:]), -1)
+    a, b, c, d = true[1:]
+    added = torch.cat([(true[0] @ a.T) @ c.T, (true[0] @ b.T) @ d.T], -1)
+    two = true[0] @ weight.double().T + 2 * added
+    weights = drawn(1, rows, sum(outs), seed=3).detach().bfloat16()
+    (one * weights).sum().backward()
+    (two * weights.double()).sum().backward()
+    for ours, exact in ((one, two), *((a.grad, b.grad) for a, b in zip(mine, true, strict=True))):
+        assert ours is not None
+        assert exact is not None
+        assert (ours.double() - exact).abs().max() < 2**-6 * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lora_products_round_the_same_with_any_number_of_threads(dtype: torch.dtype) -> None:
+    if kernels.kernels() is None:
+        pytest.skip("torch's own products may part")
+    x, y, grad = (drawn(77, n, seed=n).detach().to(dtype) for n in (64, 96, 96))
+    downs, ups = [drawn(8, 64).detach()] * 2, [drawn(n, 8, seed=n).detach() for n in (64, 32)]
+    results = []
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            out, grad_x = y.clone(), x.clone()
+            made = kernels.kernels().lora(x, downs, ups, 2.0, out)
+            found = kernels.kernels().lora_back(grad, x, downs, ups, 2.0, made, grad_x)
+        finally:
+            torch.set_num_threads(before)
+        results.append((out, grad_x, *found))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 def test_lora_products_whose_input_needs_no_gradient() -> None:
@@ -131,6 +181,23 @@ def test_rms_norm(width: int, learns: bool) -> None:
     )
 
 
+def test_rms_norm_of_wide_numbers_in_bfloat16() -> None:
+    """As the sums over layers of a frozen bfloat16 model: rounded where torch's operations do."""
+    x, weight = drawn(2, 30, 50), drawn(50, seed=1).detach().bfloat16()
+    found = kernels.RmsNorm.apply(x, weight, 1e-5, torch.bfloat16)
+    assert found.dtype == torch.bfloat16
+    scale = (x.double().square().mean(-1, keepdim=True) + 1e-5).rsqrt()
+    exact = x.double() * scale * weight.double()
+    assert ((found.double() - exact).abs() < 2**-7 * exact.abs() + 1e-6).all()
+    grad = drawn(2, 30, 50, seed=2).detach().bfloat16()
+    found.backward(grad)
+    mine, x.grad = x.grad, None
+    exact.backward(grad.double())
+    assert mine is not None
+    assert x.grad is not None
+    assert torch.allclose(mine, x.grad, atol=1e-5)
+
+
 @pytest.mark.parametrize("width", [6, 50, 600])
 def test_a_gated_activation(width: int) -> None:
     same(
@@ -180,11 +247,7 @@ def test_the_head_counts_first_choices() -> None:
     assert nats.item() == pytest.approx(plain.item())
 
 
-@pytest.mark.parametrize(
-    "lengths",
-    [(1,), (7,), (300,), (5, 1, 130, 4)],  # 130 and 300: several blocks of queries
-)
-def test_attention_within_sequences(lengths: tuple[int, ...]) -> None:
+def plain_attention(lengths: tuple[int, ...]) -> Callable[..., torch.Tensor]:
     def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         each = zip(*(x.split(lengths, 2) for x in (q, k, v)), strict=True)
         return torch.cat(
@@ -197,13 +260,73 @@ def test_attention_within_sequences(lengths: tuple[int, ...]) -> None:
             2,
         ).transpose(1, 2)
 
+    return plain
+
+
+# 49, 130 and 300: several blocks of queries; 8 and 40: no compiled kernel; 80: not whole tiles
+@pytest.mark.parametrize("width", [8, 16, 40, 64, 80])
+@pytest.mark.parametrize("lengths", [(1,), (7,), (300,), (5, 1, 130, 4), (48, 49, 47, 65)])
+def test_attention_within_sequences(lengths: tuple[int, ...], width: int) -> None:
     same(
         lambda q, k, v: kernels.CausalAttention.apply(q, k, v, lengths, 0.3),
-        plain,
-        drawn(1, 6, sum(lengths), 8),
-        drawn(1, 2, sum(lengths), 8, seed=1),
-        drawn(1, 2, sum(lengths), 8, seed=2),
+        plain_attention(lengths),
+        drawn(1, 6, sum(lengths), width),
+        drawn(1, 2, sum(lengths), width, seed=1),
+        drawn(1, 2, sum(lengths), width, seed=2),
     )
+
+
+@pytest.mark.parametrize("width", [16, 64])
+def test_attention_in_bfloat16_is_as_near_as_rounding_allows(width: int) -> None:
+    """As the model lays heads out: those of a token side by side."""
+    lengths = (1, 77, 130)
+    q, k, v = (
+        drawn(1, sum(lengths), heads, width, seed=heads).detach().bfloat16().transpose(1, 2)
+        for heads in (6, 3, 2)
+    )
+    inputs = [q, k[:, :2], v]
+    ours = [each.clone().requires_grad_() for each in inputs]
+    exact = [each.double().requires_grad_() for each in inputs]
+    weights = drawn(1, sum(lengths), 6, width, seed=9).detach().bfloat16()
+    one = kernels.CausalAttention.apply(*ours, lengths, 0.3)
+    two = plain_attention(lengths)(*exact)
+    (one * weights).sum().backward()
+    (two * weights.double()).sum().backward()
+    for mine, true in ((one, two), *((a.grad, b.grad) for a, b in zip(ours, exact, strict=True))):
+        assert mine is not None
+        assert true is not None
+        assert (mine.double() - true).abs().max() < 2**-6 * true.abs().max()
+
+
+def test_attention_rounds_the_same_with_any_number_of_threads() -> None:
+    """Else a resumed training would part from the first one."""
+    results = []
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            inputs = [drawn(1, heads, 207, 16, seed=heads) for heads in (6, 3, 3)]
+            out = kernels.CausalAttention.apply(*inputs, (7, 200), 0.3)
+            out.square().sum().backward()
+        finally:
+            torch.set_num_threads(before)
+        results.append([out, *(each.grad for each in inputs)])
+    if kernels.kernels() is None:
+        pytest.skip("torch's own products may part")
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_attention_hides_nothing_that_is_not_a_number() -> None:
+    q, k, v = (drawn(1, 2, 60, 16, seed=i) for i in range(3))
+    with torch.no_grad():
+        k[0, 1, 30, 3] = float("nan")
+    out = kernels.CausalAttention.apply(q, k, v, (20, 40), 0.3)
+    assert out[0, :30].isfinite().all()  # nothing before it in its own sequence
+    assert out[0, 30:, 1].isnan().all()
+    out.sum().backward()
+    assert q.grad is not None
+    assert q.grad[0, 1, 30:].isnan().all()
 
 
 @pytest.mark.parametrize("window", [None, 30])

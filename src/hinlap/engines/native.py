@@ -11,11 +11,13 @@ import ctypes
 import functools
 import hashlib
 import importlib.resources
+import itertools
 import math
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from ctypes import c_float, c_int, c_long, c_void_p
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,9 @@ _ENDS = (".c", ".h")
 _OPTIONS = ("-O3", "-march=native", "-fPIC", "-fopenmp")
 _WIDEST = 256  # of a head, as in attention.c
 _QUERIES = 64  # of one thread at a time, as in attention.c
+_TASK = 48  # queries of a sequence, as BLOCK in causal.c
+_TURNED = 64  # keys that are turned at once, as CHUNK there
+_MOST_RANKS, _LAYERS = 64, 8  # of LoRA, WIDEST and LAYERS in lora.c
 _FEW = 8  # rows of a product that leave a vector of 16 half empty
 PRODUCT_ROWS = 64
 """Of a product at the most: with more, torch's own is as quick."""
@@ -41,8 +46,8 @@ _SIGNATURES = {
     "hinlap_gated": [c_int, *[c_void_p] * 4, *[c_long] * 3],
     "hinlap_wide_linear": [c_int, c_void_p, c_void_p, *[c_long] * 4, c_void_p],
     "hinlap_wide_gated": [c_int, *[c_void_p] * 4, *[c_long] * 4, c_void_p],
-    "hinlap_rms_norm": [c_int, c_void_p, c_void_p, c_float, *[c_void_p] * 2, *[c_long] * 2],
-    "hinlap_rms_norm_back": [c_int, *[c_void_p] * 5, *[c_long] * 2],
+    "hinlap_rms_norm": [c_int, c_int, c_void_p, c_void_p, c_float, *[c_void_p] * 2, *[c_long] * 2],
+    "hinlap_rms_norm_back": [c_int, c_int, *[c_void_p] * 5, *[c_long] * 2],
     "hinlap_silu_times": [c_int, *[c_void_p, c_long] * 3, *[c_long] * 2],
     "hinlap_silu_times_back": [
         *[c_int, c_void_p, c_void_p, c_long, c_void_p, c_long],
@@ -56,6 +61,10 @@ _SIGNATURES = {
         *[c_int, c_void_p, c_long, c_void_p, c_long, c_long, c_void_p, *[c_long] * 4],
         *[c_float, c_float, c_long, c_long, c_void_p],
     ],
+    "hinlap_causal": [c_int, *[c_void_p] * 2, c_long, c_void_p, c_float, *[c_void_p] * 2],
+    "hinlap_causal_back": [c_int, *[c_void_p] * 2, c_long, c_void_p, c_float, *[c_void_p] * 2],
+    "hinlap_lora": [c_int, *[c_void_p] * 4, c_float, c_void_p],
+    "hinlap_lora_back": [c_int, *[c_void_p] * 6, c_float, *[c_void_p] * 3],
     "hinlap_block": [c_int, *[c_void_p] * 7, c_long],
 }
 
@@ -124,15 +133,17 @@ class Kernels:
         epsilon: float,
         scales: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """w x / sqrt(mean(x^2) + epsilon) over the last dimension of x (..., n), w (n,).
+        """w x / sqrt(mean(x^2) + epsilon) over the last dimension of x (..., n), in the precision
+        of w (n,): x's, or bfloat16.
 
         The factors 1 / sqrt(...) are put into ``scales``, float32, one for each row.
         """
         x = x.contiguous()
-        y = torch.empty_like(x)
+        y = torch.empty_like(x, dtype=weight.dtype)
         width = len(weight)
         self._library.hinlap_rms_norm(
             x.dtype == torch.bfloat16,
+            weight.dtype == torch.bfloat16,
             x.data_ptr(),
             weight.data_ptr(),
             epsilon,
@@ -146,12 +157,13 @@ class Kernels:
     def rms_norm_back(
         self, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor
     ) -> torch.Tensor:
-        """The gradient in x of `rms_norm`."""
+        """The gradient in x of `rms_norm`, from one of weight's precision."""
         x, grad = x.contiguous(), grad.contiguous()
         y = torch.empty_like(x)
         width = len(weight)
         self._library.hinlap_rms_norm_back(
             x.dtype == torch.bfloat16,
+            weight.dtype == torch.bfloat16,
             grad.data_ptr(),
             x.data_ptr(),
             weight.data_ptr(),
@@ -331,6 +343,121 @@ class Kernels:
         )
         return out
 
+    def causal(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        lengths: tuple[int, ...],
+        scale: float,
+        *,
+        keep: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """softmax(scale q k', causal) v within each of the sequences that make up N, and with
+        ``keep`` what `causal_back` needs. q: (1, H, N, D), k and v: (1, KV heads, N, D), numbers of
+        a head side by side; to (1, N, H, D)."""
+        out = v.new_empty((1, q.shape[2], q.shape[1], q.shape[3]))
+        plan = _Causal(q, k, lengths)
+        kept = v.new_empty(plan.kept, dtype=torch.float32) if keep else None
+        space = v.new_empty(plan.space(2 * k.shape[1]), dtype=torch.float32)
+        plan.run(
+            self._library.hinlap_causal,
+            (q, k, v, out.transpose(1, 2)),
+            scale,
+            None if kept is None else kept.data_ptr(),
+            space,
+        )
+        return out, kept
+
+    def causal_back(
+        self,
+        grad: torch.Tensor,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        kept: torch.Tensor,
+        lengths: tuple[int, ...],
+        scale: float,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Gradients of `causal` in q, k and v from ``grad`` (1, N, H, D), in their shapes."""
+        grad = grad if grad.stride(-1) == 1 else grad.contiguous()
+        grad_q, grad_k, grad_v = (
+            each.new_empty((1, each.shape[2], each.shape[1], each.shape[3])).transpose(1, 2)
+            for each in (q, k, v)
+        )
+        plan = _Causal(q, k, lengths)
+        size = plan.space(2 * (q.shape[1] + k.shape[1])) + plan.kept
+        plan.run(
+            self._library.hinlap_causal_back,
+            (q, k, v, grad.transpose(1, 2), grad_q, grad_k, grad_v),
+            scale,
+            kept.data_ptr(),
+            v.new_empty(size, dtype=torch.float32),
+        )
+        return grad_q, grad_k, grad_v
+
+    def takes_lora(self, rank: int, *sizes: int) -> bool:
+        """Ranks that are few beside the layers' inputs and outputs, which are 16, 32, ..."""
+        return rank <= _MOST_RANKS and len(sizes) <= _LAYERS and not any(n % 16 for n in sizes)
+
+    def lora(
+        self,
+        x: torch.Tensor,
+        downs: Sequence[torch.Tensor],
+        ups: Sequence[torch.Tensor],
+        scale: float,
+        y: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adds scale * x A' B' of layers with the same contiguous x (N, in) to y (N, out of all);
+        what `lora_back` needs. downs: A (r, in), ups: B (out, r) of each, float32, contiguous;
+        they are rounded to x's precision, as x A' is."""
+        rank, width = downs[0].shape
+        rows = -(-len(x) // 2) * (2 if x.dtype == torch.float32 else 1)
+        low = x.new_empty(rows * len(ups) * -(-rank // 8) * 8, dtype=torch.float32)
+        size = -(-rank // 2) * 2 * (len(ups) * width + y.shape[1])
+        space = x.new_empty(size, dtype=torch.float32)
+        self._library.hinlap_lora(
+            x.dtype == torch.bfloat16,
+            x.data_ptr(),
+            y.data_ptr(),
+            low.data_ptr(),
+            space.data_ptr(),
+            scale,
+            _lora(x, downs, ups),
+        )
+        return low, space
+
+    def lora_back(
+        self,
+        grad: torch.Tensor,
+        x: torch.Tensor,
+        downs: Sequence[torch.Tensor],
+        ups: Sequence[torch.Tensor],
+        scale: float,
+        made: tuple[torch.Tensor, torch.Tensor],
+        grad_x: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of `lora` from grad (N, out), contiguous: added to grad_x (N, in), if there is
+        one; those of all A, (layers * r, in), and of all B, (out, r), float32."""
+        low, space = made
+        grad_downs = low.new_empty((len(downs) * len(downs[0]), x.shape[1]))
+        grad_ups = low.new_empty((grad.shape[1], len(downs[0])))
+        grad_low = torch.empty_like(low)
+        self._library.hinlap_lora_back(
+            x.dtype == torch.bfloat16,
+            grad.data_ptr(),
+            x.data_ptr(),
+            low.data_ptr(),
+            space.data_ptr(),
+            None if grad_x is None else grad_x.data_ptr(),
+            grad_low.data_ptr(),
+            scale,
+            grad_downs.data_ptr(),
+            grad_ups.data_ptr(),
+            _lora(x, downs, ups),
+        )
+        return grad_downs, grad_ups
+
     def block(
         self,
         x: torch.Tensor,
@@ -353,6 +480,74 @@ class Kernels:
             len(parts),
         )
         return y
+
+
+def _lora(x: torch.Tensor, downs: Sequence[torch.Tensor], ups: Sequence[torch.Tensor]) -> Any:
+    """A Lora of lora.c."""
+    ends = list(itertools.accumulate(map(len, ups)))
+    pad = [0] * (_LAYERS - len(ups))
+    table = [len(x), x.shape[1], ends[-1], len(downs[0]), len(ups), *ends, *pad]
+    for some in (downs, ups):
+        table += [*(each.data_ptr() for each in some), *pad]
+    return (c_long * len(table))(*table)
+
+
+class _Causal:
+    """What causal.c is told of the sequences of a forward."""
+
+    def __init__(self, q: torch.Tensor, k: torch.Tensor, lengths: tuple[int, ...]) -> None:
+        self._wide = q.dtype == torch.float32
+        self._blocks, rooms, kept, longest = _causal_blocks(lengths, self._wide)
+        heads, groups, width = q.shape[1], k.shape[1], q.shape[3]
+        self._sizes = (groups, heads // groups, width, rooms, kept, longest)
+        self.kept = heads * kept
+
+    def space(self, heads: int) -> int:
+        """Numbers of float32, with room for so many heads' keys, values or the like."""
+        *_, width, rooms, _, longest = self._sizes
+        words = width if self._wide else width // 2
+        return heads * rooms * words + 2 * torch.get_num_threads() * _TASK * longest
+
+    def run(
+        self,
+        function: Any,
+        tensors: tuple[torch.Tensor, ...],
+        scale: float,
+        kept: int | None,
+        space: torch.Tensor,
+    ) -> None:
+        size = 4 if self._wide else 2
+        heads = [
+            number
+            for each in tensors
+            for number in (each.data_ptr(), each.stride(2) * size, each.stride(1) * size)
+        ]
+        sizes = (*self._sizes, torch.get_num_threads())
+        function(
+            not self._wide,
+            (c_long * len(heads))(*heads),
+            self._blocks.ctypes.data,
+            len(self._blocks),
+            (c_long * len(sizes))(*sizes),
+            scale,
+            kept,
+            space.data_ptr(),
+        )
+
+
+@functools.lru_cache(8)
+def _causal_blocks(lengths: tuple[int, ...], wide: bool) -> tuple[Array, int, int, int]:
+    """(n, 5) Blocks of causal.c, those with most keys first; rooms, kept and longest there."""
+    blocks, begin, room, kept = [], 0, 0, 0
+    for length in lengths:
+        for start in range(0, length, _TASK):
+            end = min(start + _TASK, length)
+            blocks.append((begin, length, room, start, kept))
+            rows = (end - start + 1) // 2 * (2 if wide else 1)
+            kept += rows * (-(-end // 16) * 16)
+        begin, room = begin + length, room + -(-length // _TURNED) * _TURNED
+    blocks.sort(key=lambda block: -block[3])
+    return np.array(blocks, np.int64), room, kept, -(-max(lengths) // 16) * 16
 
 
 def queries_at_once(tokens: int, heads: int, groups: int) -> int:

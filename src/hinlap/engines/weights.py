@@ -483,7 +483,8 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3  # malloc.h
+    m_mxfast, m_trim_threshold, m_top_pad, m_mmap_threshold = 1, -1, -2, -3  # malloc.h
+    mallopt(m_mxfast, 0)  # small pieces kept apart are gone through at each large one freed
     mallopt(m_trim_threshold, 2**31 - 1)
     mallopt(m_top_pad, 256 * 2**20)
     mallopt(m_mmap_threshold, 32 * 2**20)

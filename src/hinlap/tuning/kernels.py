@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ _LOSS_ROWS = 16  # of them, whose softmax exists at a time on CPUs: they stay in
 _PACK_ROWS = 640  # of a product, for which oneDNN lays packed weights out
 _lengths: list[int] = []
 _read: list[torch.Tensor] = []
+_room: list[torch.Tensor] = []
 
 
 def _native(*tensors: torch.Tensor) -> Kernels | None:
@@ -92,7 +94,10 @@ def packed_attention(
     for short, group in itertools.groupby(_lengths, lambda length: length <= most):
         run = tuple(group)
         runs += [run] if short else [(length,) for length in run]
-    split = (torch.split(each, [sum(run) for run in runs], 2) for each in (query, key, value))
+    split: list[tuple[torch.Tensor, ...]] = [(each,) for each in (query, key, value)]
+    if len(runs) > 1:  # of one run it would copy on the way back
+        counts = [sum(run) for run in runs]
+        split = [torch.split(each, counts, 2) for each in (query, key, value)]
     for lengths, q, k, v in zip(runs, *split, strict=True):
         length = lengths[0]
         if length <= most:
@@ -136,6 +141,12 @@ class CausalAttention(torch.autograd.Function):
         lengths: tuple[int, ...],
         scale: float,
     ) -> torch.Tensor:
+        ctx.lengths, ctx.scale = lengths, scale
+        native = _native(q, k, v)
+        if native and native.attends(q, k, v):
+            out, weights = native.causal(q, k, v, lengths, scale, keep=any(ctx.needs_input_grad))
+            ctx.save_for_backward(q, k, v, weights)
+            return out
         heads, count, width = q.shape[1:]
         groups = k.shape[1]
         out = torch.empty((1, count, heads, width), dtype=v.dtype)
@@ -157,12 +168,15 @@ class CausalAttention(torch.autograd.Function):
                     if learns:
                         kept.append(weights)
         ctx.save_for_backward(q, k, v, *kept)
-        ctx.lengths, ctx.scale = lengths, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         q, k, v, *kept = ctx.saved_tensors
+        native = _native(grads[0], q, k, v)
+        if native and native.attends(q, k, v):
+            found = native.causal_back(grads[0], q, k, v, kept[0], ctx.lengths, ctx.scale)
+            return *found, None, None
         grad = grads[0][0].transpose(0, 1)  # (H, N, D)
         heads, width = q.shape[1], q.shape[3]
         groups = k.shape[1]
@@ -257,34 +271,62 @@ class LoraProducts(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         count = len(pairs) // 2
         downs, ups = pairs[:count], pairs[count:]
-        weight = frozen.weight
-        flat = x.to(weight.dtype).reshape(-1, x.shape[-1])
-        down = (torch.cat(downs) if count > 1 else downs[0]).to(weight.dtype)
-        up = ups[0] if count == 1 else torch.block_diag(*ups)  # type: ignore[no-untyped-call]
-        up = (up * scale).to(weight.dtype)
-        low = flat @ down.T  # (N, r of all)
-        out = frozen.times(flat).addmm_(low, up.T)
-        ctx.save_for_backward(flat, down, up, low)
-        ctx.frozen, ctx.scale, ctx.sizes = frozen, scale, [each.shape[0] for each in ups]
-        ctx.rank = downs[0].shape[0]
-        return torch.split(out.view(*x.shape[:-1], -1), ctx.sizes, -1)
+        dtype = frozen.weight.dtype
+        flat = x.to(dtype).reshape(-1, x.shape[-1])
+        out = frozen.times(flat)
+        native = _lora_kernel(flat, out, pairs)
+        made: tuple[torch.Tensor, ...]
+        if native:
+            made = native.lora(flat, downs, ups, scale, out)
+        else:
+            down = (torch.cat(downs) if count > 1 else downs[0]).to(dtype)
+            up = ups[0] if count == 1 else torch.block_diag(*ups)  # type: ignore[no-untyped-call]
+            made = (flat @ down.T, down, (up * scale).to(dtype))  # (N, r of all) first
+            out.addmm_(made[0], made[2].T)
+        ctx.save_for_backward(flat, *pairs, *made)
+        ctx.frozen, ctx.scale, ctx.native = frozen, scale, native
+        return torch.split(out.view(*x.shape[:-1], -1), [len(each) for each in ups], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        flat, down, up, low = ctx.saved_tensors
+        count = len(grads)
+        flat, *others = ctx.saved_tensors
+        downs, ups, made = others[:count], others[count : 2 * count], others[2 * count :]
+        rank, sizes = len(downs[0]), [len(each) for each in ups]
         shape = grads[0].shape
-        grad = _beside(grads).to(flat.dtype).reshape(-1, sum(ctx.sizes))
-        grad_low = grad @ up  # (N, r of all)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = ctx.frozen.back(grad).addmm_(grad_low, down)
+        grad = _beside(grads).to(flat.dtype).reshape(-1, sum(sizes))
+        grad_x = ctx.frozen.back(grad) if ctx.needs_input_grad[0] else None
+        if ctx.native:
+            grad = grad.contiguous()
+            found = ctx.native.lora_back(grad, flat, downs, ups, ctx.scale, made, grad_x)
+            grad_downs, grad_ups = found[0].split(rank), found[1].split(sizes)
+        else:
+            low, down, up = made
+            grad_low = grad @ up  # (N, r of all)
+            if grad_x is not None:
+                grad_x.addmm_(grad_low, down)
+            grad_downs = (grad_low.T @ flat).float().split(rank)
+            grad_ups = tuple(
+                block[:, place * rank : (place + 1) * rank].float() * ctx.scale
+                for place, block in enumerate((low.T @ grad).T.split(sizes))
+            )
+        if grad_x is not None:
             grad_x = grad_x.view(*shape[:-1], -1)
-        downs = (grad_low.T @ flat).float().split(ctx.rank)
-        ups = [
-            block[:, place * ctx.rank : (place + 1) * ctx.rank].float() * ctx.scale
-            for place, block in enumerate((low.T @ grad).T.split(ctx.sizes))
-        ]
-        return grad_x, None, None, *downs, *ups
+        return grad_x, None, None, *grad_downs, *grad_ups
+
+
+def _lora_kernel(
+    flat: torch.Tensor, out: torch.Tensor, pairs: Sequence[torch.Tensor]
+) -> Kernels | None:
+    native = _native(flat, out)
+    ups = pairs[len(pairs) // 2 :]
+    fits = native and native.takes_lora(len(pairs[0]), flat.shape[1], *map(len, ups))
+    plain = (
+        flat.is_contiguous()
+        and out.is_contiguous()
+        and all(each.dtype == torch.float32 and each.is_contiguous() for each in pairs)
+    )
+    return native if fits and plain else None
 
 
 def _beside(parts: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -345,7 +387,7 @@ class RmsNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
     ) -> torch.Tensor:
-        native = _native(x, weight) if x.dtype == dtype else None
+        native = _norm_kernel(x, weight) if weight.dtype == dtype else None
         if native:
             scale = x.new_empty((*x.shape[:-1], 1), dtype=torch.float32)
             ctx.save_for_backward(x, weight, scale)
@@ -358,7 +400,7 @@ class RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         x, weight, scale = ctx.saved_tensors
-        native = _native(grads[0], x, weight)
+        native = _norm_kernel(x, weight) if grads[0].dtype == weight.dtype else None
         if native and not ctx.needs_input_grad[1]:
             return native.rms_norm_back(grads[0], x, weight, scale), None, None, None
         wide, flat = grads[0].float(), x.float()
@@ -368,6 +410,12 @@ class RmsNorm(torch.autograd.Function):
         wide = wide * weight.float()
         along = (wide * flat).mean(-1, keepdim=True).mul_(scale**3)
         return wide.mul_(scale).addcmul_(flat, along, value=-1).to(x.dtype), grad_weight, None, None
+
+
+def _norm_kernel(x: torch.Tensor, weight: torch.Tensor) -> Kernels | None:
+    """Of x in the weight's precision, or of float32 in bfloat16."""
+    native = _native(weight)
+    return native if native and x.dtype in (weight.dtype, torch.float32) else None
 
 
 class GatedSilu(torch.autograd.Function):
@@ -413,7 +461,8 @@ class HeadLoss(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         for start in range(0, len(flat), _HEAD_ROWS):
             rows = flat[start : start + _HEAD_ROWS]
-            logits = rows.to(weight.dtype) @ weight.T
+            rows = rows.to(weight.dtype)
+            logits = torch.mm(rows, weight.T, out=_logits_room(len(rows), weight))
             wanted = targets[start : start + len(rows)]
             learns = wants_hidden or wants_weight
             found_nats, found_hits = _cross_entropy(logits, wanted, learns)
@@ -437,6 +486,17 @@ class HeadLoss(torch.autograd.Function):
         if grad_weight is not None:
             grad_weight = (grad_weight * grad).to(ctx.weight_dtype)
         return grad_hidden, grad_weight, None
+
+
+def _logits_room(rows: int, weight: torch.Tensor) -> torch.Tensor:
+    """(rows, V), on the CPU the same memory each time: such megabytes are the system's, which
+    clears them at each asking."""
+    shape = (rows, len(weight))
+    if weight.device.type != "cpu":
+        return weight.new_empty(shape)
+    if not _room or _room[0].dtype != weight.dtype or _room[0].numel() < math.prod(shape):
+        _room[:] = [torch.empty(math.prod(shape), dtype=weight.dtype)]
+    return _room[0][: math.prod(shape)].view(shape)
 
 
 def _cross_entropy(

@@ -36,7 +36,7 @@ static void multiply(int type, const Room* m, const void* x, const Layer* layers
 void hinlap_block(int type, const Block* b, const Room* m, const void* x, void* y, void* keys,
                   void* values, const Part* parts, long n_parts) {
     long rows = m->rows, wide = b->heads * b->head, narrow = b->kv_heads * b->head;
-    hinlap_rms_norm(type, x, b->attention_norm, b->attention_epsilon, m->norms, 0, rows, b->width);
+    hinlap_rms_norm(type, type, x, b->attention_norm, b->attention_epsilon, m->norms, 0, rows, b->width);
     Layer inputs[] = {{b->q, b->q_bias, m->q, wide},
                       {b->k, b->k_bias, m->k, narrow},
                       {b->v, b->v_bias, m->v, narrow}};
@@ -56,7 +56,7 @@ void hinlap_block(int type, const Block* b, const Room* m, const void* x, void* 
     Layer output = {b->o, b->o_bias, m->norms, b->width};
     multiply(type, m, m->mixed, &output, 1, wide);
     hinlap_add(type, x, m->norms, y, rows * b->width);
-    hinlap_rms_norm(type, y, b->feed_norm, b->feed_epsilon, m->norms, 0, rows, b->width);
+    hinlap_rms_norm(type, type, y, b->feed_norm, b->feed_epsilon, m->norms, 0, rows, b->width);
     if (m->space)
         hinlap_wide_gated(type, m->norms, b->gate, b->up, m->inner, rows, b->width, b->inner,
                           m->threads, m->space);

@@ -35,8 +35,8 @@ void hinlap_gated(int type, const void* x, const void* gate, const void* up, voi
                   long in, long out);
 void hinlap_wide_gated(int type, const void* x, const void* gate, const void* up, void* y,
                        long rows, long in, long out, long threads, void* space);
-void hinlap_rms_norm(int type, const void* x, const void* w, float epsilon, void* y, float* scales,
-                     long rows, long width);
+void hinlap_rms_norm(int type, int narrow, const void* x, const void* w, float epsilon, void* y,
+                     float* scales, long rows, long width);
 void hinlap_rotate(int type, const void* x, const void* cos, const void* sin, void* y, long tokens,
                    long heads, long width, long token, long head, float turn);
 void hinlap_add(int type, const void* a, const void* b, void* y, long n);

@@ -40,49 +40,71 @@ void hinlap_silu_times_back(int type, const void* grad, const void* gate, long g
         }
 }
 
+/* One row of a norm: x's numbers are of one type, w's and y's of another or the same. */
+INLINE float normalised(int type, int narrow, const void* x, const void* w, float epsilon, void* y,
+                        long at, long width) {
+    __m512 sum = _mm512_setzero_ps();
+    for (long i = 0; i < width; i += 16) {
+        __m512 some = some_numbers(x, at + i, width - i, type);
+        sum = _mm512_fmadd_ps(some, some, sum);
+    }
+    float scale = 1.f / __builtin_sqrtf(_mm512_reduce_add_ps(sum) / width + epsilon);
+    for (long i = 0; i < width; i += 16) {
+        __m512 some = some_numbers(x, at + i, width - i, type);
+        some = kept(narrow, _mm512_mul_ps(some, _mm512_set1_ps(scale)));
+        put_some(y, at + i, width - i,
+                 _mm512_mul_ps(some, some_numbers(w, i, width - i, narrow)), narrow);
+    }
+    return scale;
+}
+
 /* y (rows, width) = w * x * scale, scale = 1 / sqrt(mean(x * x) + epsilon), of contiguous x; scales
-   (rows) are kept unless none are asked for. */
-void hinlap_rms_norm(int type, const void* x, const void* w, float epsilon, void* y, float* scales,
-                     long rows, long width) {
+   (rows) are kept unless none are asked for. narrow: the type of w and y; x's or 1. */
+void hinlap_rms_norm(int type, int narrow, const void* x, const void* w, float epsilon, void* y,
+                     float* scales, long rows, long width) {
 #pragma omp parallel for schedule(static) if (rows * width > MANY)
     for (long r = 0; r < rows; r++) {
-        __m512 sum = _mm512_setzero_ps();
-        for (long i = 0; i < width; i += 16) {
-            __m512 some = some_numbers(x, r * width + i, width - i, type);
-            sum = _mm512_fmadd_ps(some, some, sum);
-        }
-        float scale = 1.f / __builtin_sqrtf(_mm512_reduce_add_ps(sum) / width + epsilon);
+        float scale;
+        if (type)
+            scale = normalised(1, 1, x, w, epsilon, y, r * width, width);
+        else if (narrow)
+            scale = normalised(0, 1, x, w, epsilon, y, r * width, width);
+        else
+            scale = normalised(0, 0, x, w, epsilon, y, r * width, width);
         if (scales) scales[r] = scale;
-        for (long i = 0; i < width; i += 16) {
-            __m512 some = some_numbers(x, r * width + i, width - i, type);
-            some = kept(type, _mm512_mul_ps(some, _mm512_set1_ps(scale)));
-            put_some(y, r * width + i, width - i,
-                     _mm512_mul_ps(some, some_numbers(w, i, width - i, type)), type);
-        }
     }
 }
 
-/* The gradient of that in x: scale * (grad * w - x * scale^2 * mean(grad * w * x)). */
-void hinlap_rms_norm_back(int type, const void* grad, const void* x, const void* w,
+/* One row of the gradient of a norm in x: y of x's type, grad of w's. */
+INLINE void normalised_back(int type, int narrow, const void* grad, const void* x, const void* w,
+                            float scale, void* y, long at, long width) {
+    __m512 sum = _mm512_setzero_ps();
+    for (long i = 0; i < width; i += 16) {
+        __m512 d = some_numbers(grad, at + i, width - i, narrow);
+        d = _mm512_mul_ps(d, some_numbers(w, i, width - i, narrow));
+        sum = _mm512_fmadd_ps(d, some_numbers(x, at + i, width - i, type), sum);
+    }
+    float along = _mm512_reduce_add_ps(sum) / width * scale * scale * scale;
+    for (long i = 0; i < width; i += 16) {
+        __m512 d = some_numbers(grad, at + i, width - i, narrow);
+        d = _mm512_mul_ps(d, some_numbers(w, i, width - i, narrow));
+        d = _mm512_mul_ps(d, _mm512_set1_ps(scale));
+        __m512 some = some_numbers(x, at + i, width - i, type);
+        put_some(y, at + i, width - i, _mm512_fnmadd_ps(some, _mm512_set1_ps(along), d), type);
+    }
+}
+
+/* The gradient of hinlap_rms_norm in x, from its scales. */
+void hinlap_rms_norm_back(int type, int narrow, const void* grad, const void* x, const void* w,
                           const float* scales, void* y, long rows, long width) {
 #pragma omp parallel for schedule(static) if (rows * width > MANY)
-    for (long r = 0; r < rows; r++) {
-        __m512 sum = _mm512_setzero_ps();
-        for (long i = 0; i < width; i += 16) {
-            __m512 d = some_numbers(grad, r * width + i, width - i, type);
-            d = _mm512_mul_ps(d, some_numbers(w, i, width - i, type));
-            sum = _mm512_fmadd_ps(d, some_numbers(x, r * width + i, width - i, type), sum);
-        }
-        float scale = scales[r], along = _mm512_reduce_add_ps(sum) / width * scale * scale * scale;
-        for (long i = 0; i < width; i += 16) {
-            __m512 d = some_numbers(grad, r * width + i, width - i, type);
-            d = _mm512_mul_ps(d, some_numbers(w, i, width - i, type));
-            d = _mm512_mul_ps(d, _mm512_set1_ps(scale));
-            __m512 some = some_numbers(x, r * width + i, width - i, type);
-            put_some(y, r * width + i, width - i, _mm512_fnmadd_ps(some, _mm512_set1_ps(along), d),
-                     type);
-        }
-    }
+    for (long r = 0; r < rows; r++)
+        if (type)
+            normalised_back(1, 1, grad, x, w, scales[r], y, r * width, width);
+        else if (narrow)
+            normalised_back(0, 1, grad, x, w, scales[r], y, r * width, width);
+        else
+            normalised_back(0, 0, grad, x, w, scales[r], y, r * width, width);
 }
 
 /* Of each row of logits, (rows, width) contiguous, the logarithm of the sum of exponentials, and
@@ -97,7 +119,7 @@ void hinlap_likeliest(int type, const void* logits, long rows, long width, float
         __m512i found = _mm512_setzero_si512(), place = found; /* which vector of 16 */
         for (long i = 0; i < width; i += 16) {
             __m512 some = some_numbers(row, i, width - i, type);
-            __mmask16 mask = width - i < 16 ? (__mmask16)((1u << (width - i)) - 1) : 0xffff;
+            __mmask16 mask = first(width - i);
             mask = _mm512_mask_cmp_ps_mask(mask, some, most, _CMP_GT_OQ);
             most = _mm512_mask_mov_ps(most, mask, some);
             found = _mm512_mask_mov_epi32(found, mask, place);
@@ -111,7 +133,7 @@ void hinlap_likeliest(int type, const void* logits, long rows, long width, float
             if (each[i] == highest && 16L * vectors[i] + i < places[r])
                 places[r] = 16L * vectors[i] + i;
         for (long i = 0; i < width; i += 16) {
-            __mmask16 mask = width - i < 16 ? (__mmask16)((1u << (width - i)) - 1) : 0xffff;
+            __mmask16 mask = first(width - i);
             __m512 some = some_numbers(row, i, width - i, type);
             some = exponential(_mm512_sub_ps(some, _mm512_set1_ps(highest)));
             sum = _mm512_mask_add_ps(sum, mask, sum, some);
@@ -133,12 +155,12 @@ void hinlap_cross_entropy(int type, void* logits, const long* targets, long rows
         char* row = (char*)logits + r * width * (type ? 2 : 4);
         __m512 most = _mm512_set1_ps(-__builtin_inff()), sum = _mm512_setzero_ps();
         for (long i = 0; i < width; i += 16) {
-            __mmask16 mask = width - i < 16 ? (__mmask16)((1u << (width - i)) - 1) : 0xffff;
+            __mmask16 mask = first(width - i);
             most = _mm512_mask_max_ps(most, mask, most, some_numbers(row, i, width - i, type));
         }
         float highest = _mm512_reduce_max_ps(most);
         for (long i = 0; i < width; i += 16) {
-            __mmask16 mask = width - i < 16 ? (__mmask16)((1u << (width - i)) - 1) : 0xffff;
+            __mmask16 mask = first(width - i);
             __m512 some = some_numbers(row, i, width - i, type);
             some = exponential(_mm512_sub_ps(some, _mm512_set1_ps(highest)));
             sum = _mm512_mask_add_ps(sum, mask, sum, some);

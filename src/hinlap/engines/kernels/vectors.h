@@ -30,9 +30,14 @@ INLINE float number(const void* at, long i, int type) {
     return x;
 }
 
+/* The first n of 16; all or none where n is beyond. */
+INLINE __mmask16 first(long n) {
+    return n < 16 ? (__mmask16)((1u << (n > 0 ? n : 0)) - 1) : 0xffff;
+}
+
 /* 16 numbers from i on, zeros after the first n. */
 INLINE __m512 some_numbers(const void* at, long i, long n, int type) {
-    __mmask16 mask = n < 16 ? (__mmask16)((1u << n) - 1) : 0xffff;
+    __mmask16 mask = first(n);
     if (!type) return _mm512_maskz_loadu_ps(mask, (const float*)at + i);
     __m256i half = _mm256_maskz_loadu_epi16(mask, (const uint16_t*)at + i);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
@@ -114,7 +119,7 @@ INLINE __m512 silu_times(int type, __m512 gate, __m512 up) {
 
 /* Up to 16 numbers from i on. */
 INLINE void put_some(void* at, long i, long n, __m512 x, int type) {
-    __mmask16 mask = n < 16 ? (__mmask16)((1u << n) - 1) : 0xffff;
+    __mmask16 mask = first(n);
     if (!type)
         _mm512_mask_storeu_ps((float*)at + i, mask, x);
     else

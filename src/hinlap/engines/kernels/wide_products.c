@@ -40,10 +40,6 @@ INLINE void find_rows(const Weights* w, long tile, const float** at) {
     }
 }
 
-INLINE __mmask16 first(long n) {
-    return n < 16 ? (__mmask16)((1u << (n > 0 ? n : 0)) - 1) : 0xffff;
-}
-
 /* x (rows, words) as vectors of 16 rows each, zeros for what is missing: (groups, words, 16). */
 static void turn_rows(const float* x, long rows, long words, float* to) {
     for (long r = 0; r < rows; r += ROWS)

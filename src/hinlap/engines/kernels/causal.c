@@ -1,0 +1,330 @@
+/* Causal attention within sequences that lie one behind the other, and its gradients, for training.
+
+   Words are float32 numbers or pairs of bfloat16 ones: each product takes one word of each of a
+   tile's rows and one vector of words of the other side. Numbers along which a product sums must
+   share a word, so rows are paired (pair_rows) where it sums over tokens. Weights are kept as such
+   pairs: they are what both gradients of keys and values sum over. No sum depends on threads. */
+
+#include "kernels.h"
+#include "tiles.h"
+
+/* queries (and keys) of a task, keys that are turned at once */
+enum { BLOCK = 48, CHUNK = 16 * VECTORS };
+
+/* n rows of `width` numbers, `row` bytes apart, as words of which each has a number of one row, or
+   of two that follow each other: (words_of(n), width). */
+static void pair_rows(int type, const char* x, long row, long n, long width, float* to) {
+    for (long r = 0; r < n; r += type ? 2 : 1, x += (type ? 2 : 1) * row, to += width)
+        for (long i = 0; i < width; i += 16) {
+            __m512i first = _mm512_castps_si512(some_numbers(x, i, 16, type));
+            if (type) {
+                __m512 other = r + 1 < n ? some_numbers(x + row, i, 16, 1) : _mm512_setzero_ps();
+                first = _mm512_or_si512(_mm512_srli_epi32(first, 16), _mm512_castps_si512(other));
+            }
+            _mm512_storeu_si512(to + i, first);
+        }
+}
+
+/* n rows of `words` words, turned in pieces of CHUNK rows: (pieces, words, CHUNK). */
+static void turn_rows(const char* x, long row, long n, long words, float* to) {
+    for (long r = 0; r < up_to(n, CHUNK); r += 16)
+        for (long w = 0; w < words; w += 16) {
+            __m512i from[16], turned[16];
+            __mmask16 mask = (__mmask16)((1u << least(16, words - w)) - 1);
+            for (int i = 0; i < 16; i++)
+                from[i] = r + i < n
+                              ? _mm512_maskz_loadu_epi32(mask, x + (r + i) * row + 4 * w)
+                              : _mm512_setzero_si512();
+            turn_words(from, turned);
+            float* at = to + r / CHUNK * CHUNK * words + w * CHUNK + r % CHUNK;
+            for (int i = 0; i < least(16, words - w); i++)
+                _mm512_storeu_si512(at + i * CHUNK, turned[i]);
+        }
+}
+
+/* Products of some rows with turned keys, of as many as the tile's last row sees: (BLOCK, row). */
+INLINE void with_keys(int type, int vectors, const float* const* rows, const float* keys,
+                      long words, float* to, long row) {
+    __m512 sums[TILE][VECTORS];
+    clear(sums);
+    multiply(type, vectors, rows, 1, keys, CHUNK, words, sums);
+#pragma GCC unroll 6
+    for (int i = 0; i < TILE; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(to + i * row + 16 * v, sums[i][v]);
+}
+
+/* Queries [start, start + count) of a block, `token` bytes apart, with the keys that they see. */
+INLINE void block_with_keys(int type, const char* x, long token, long start, long count,
+                            const float* keys, long words, float* to, long row) {
+    for (long from = 0; from < start + count; from += CHUNK, keys += CHUNK * words)
+        for (long t = 0; t < count; t += TILE) {
+            const float* rows[TILE];
+            long seen = start + least(t + TILE, count) - from;
+            if (seen <= 0) continue;
+            find_rows(x + t * token, token, count - t, rows);
+            float* at = to + t * row + from;
+            switch (least(VECTORS, (seen + 15) / 16)) {
+                case 1: with_keys(type, 1, rows, keys, words, at, row); break;
+                case 2: with_keys(type, 2, rows, keys, words, at, row); break;
+                case 3: with_keys(type, 3, rows, keys, words, at, row); break;
+                default: with_keys(type, 4, rows, keys, words, at, row);
+            }
+        }
+}
+
+/* A block's rows of weights, (count, row) numbers, times the paired rows of keys or values that
+   they are of: (count, width) numbers, `token` bytes apart. */
+INLINE void block_with_values(int type, const char* weights, long row, long start, long count,
+                              const float* values, long width, void* to, long token) {
+    for (long t = 0; t < count; t += TILE) {
+        const float* rows[TILE];
+        long some = least(TILE, count - t);
+        find_rows(weights + t * row, row, some, rows);
+        for (long from = 0; from < width; from += 16 * VECTORS) {
+            __m512 sums[TILE][VECTORS];
+            clear(sums);
+            add_tile(type, rows, 1, values + from, width, width - from,
+                     words_of(type, start + t + some), sums);
+            put_rows(type, sums, some, (char*)to + t * token, token, from, width);
+        }
+    }
+}
+
+/* n scores to exp(scale * score), the greatest to 1; returns 1 / their sum. */
+INLINE float weigh(float* x, long n, float scale) {
+    __m512 most = _mm512_set1_ps(-__builtin_inff()), sum = _mm512_setzero_ps();
+    __m512 by = _mm512_set1_ps(scale);
+    for (long i = 0; i < n; i += 16)
+        most = _mm512_mask_max_ps(most, first(n - i), most,
+                                  _mm512_mul_ps(_mm512_loadu_ps(x + i), by));
+    most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+    for (long i = 0; i < n; i += 16) {
+        __m512 e = exponential(_mm512_fmsub_ps(_mm512_loadu_ps(x + i), by, most));
+        sum = _mm512_mask_add_ps(sum, first(n - i), sum, e);
+        _mm512_storeu_ps(x + i, e);
+    }
+    return 1.f / _mm512_reduce_add_ps(sum);
+}
+
+/* `count` queries of a sequence from its `start` on. begin: tokens before the sequence, of so many;
+   room: the same where each is a multiple of CHUNK; kept: words of weights before the block. */
+typedef struct {
+    long begin, length, room, start, kept;
+} Block;
+
+/* Numbers of heads: the first one's, and bytes from a token and from a head to the next. */
+typedef struct {
+    char* at;
+    long token, head;
+} Heads;
+
+typedef struct {
+    long kv_heads, group, width, rooms, kept, longest, threads;
+} Sizes;
+
+INLINE long count_of(const Block* b) { return least(BLOCK, b->length - b->start); }
+INLINE long row_of(const Block* b) { return up_to(b->start + count_of(b), 16); }
+INLINE long kept_of(int type, const Block* b) {
+    return words_of(type, up_to(count_of(b), 2)) * row_of(b);
+}
+INLINE char* rows_of(const Heads* x, long head, const Block* b, long start) {
+    return x->at + head * x->head + (b->begin + start) * x->token;
+}
+
+/* One task of the forward: a block's queries of one head. own: room of this thread. */
+INLINE void attend(int type, const Heads* q, const Heads* out, const Block* b, long head,
+                   const float* keys, const float* values, float* kept, long width, float scale,
+                   float* own, long longest) {
+    long count = count_of(b), row = row_of(b), words = words_of(type, width);
+    float* scores = own;
+    char* weights = (char*)(own + BLOCK * longest);
+    if (!type && kept) weights = (char*)kept;
+    block_with_keys(type, rows_of(q, head, b, b->start), q->token, b->start, count, keys, words,
+                    scores, row);
+    for (long r = 0; r < count; r += 2) {
+        long seen = b->start + r + 1, then = r + 1 < count ? seen + 1 : 0;
+        float* at = scores + r * row;
+        __m512 share = _mm512_set1_ps(weigh(at, seen, scale)), other = share;
+        if (then) other = _mm512_set1_ps(weigh(at + row, then, scale));
+        float* pairs = kept ? kept + r / 2 * row : 0;
+        for (long i = 0; i < row; i += 16) {
+            __m512 x = _mm512_maskz_loadu_ps(first(seen - i), at + i);
+            __m512 y = _mm512_maskz_loadu_ps(first(then - i), at + row + i);
+            put_two(type, _mm512_mul_ps(x, share), _mm512_mul_ps(y, other),
+                    weights + r * row * (type ? 2 : 4), row, i, pairs);
+        }
+    }
+    block_with_values(type, weights, row * (type ? 2 : 4), b->start, count, values, width,
+                      rows_of(out, head, b, b->start), out->token);
+}
+
+/* One task of the way back: the gradients of a block's scores, kept as the weights are, and of its
+   queries. */
+INLINE void attend_back(int type, const Heads* grad, const Heads* grad_q, const Block* b, long head,
+                        const float* values, const float* keys, const float* kept, float* slopes,
+                        long width, float scale, float* own, long longest) {
+    long count = count_of(b), row = row_of(b), words = words_of(type, width);
+    float* inner = own;
+    char* numbers = type ? (char*)(own + BLOCK * longest) : (char*)slopes;
+    block_with_keys(type, rows_of(grad, head, b, b->start), grad->token, b->start, count, values,
+                    words, inner, row);
+    __m512i upper = _mm512_set1_epi32((int)0xffff0000);
+    for (long r = 0; r < count; r += 2) {
+        long seen[2] = {b->start + r + 1, r + 1 < count ? b->start + r + 2 : 0};
+        const float* at = inner + r * row;
+        const float* pairs = kept + (type ? r / 2 : r) * row;
+        __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, scales[2];
+        for (int twice = 0; twice < 2; twice++) {
+            for (long i = 0; i < row; i += 16) {
+                __m512 weights[2], found[2];
+                if (type) {
+                    __m512i both = _mm512_loadu_si512(pairs + i);
+                    weights[0] = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+                    weights[1] = _mm512_castsi512_ps(_mm512_and_si512(both, upper));
+                } else {
+                    weights[0] = _mm512_loadu_ps(pairs + i);
+                    weights[1] = _mm512_loadu_ps(pairs + row + i);
+                }
+#pragma GCC unroll 2
+                for (int j = 0; j < 2; j++) {
+                    found[j] = _mm512_maskz_loadu_ps(first(seen[j] - i), at + j * row + i);
+                    if (twice)
+                        found[j] = _mm512_mul_ps(_mm512_mul_ps(weights[j], scales[j]),
+                                                 _mm512_sub_ps(found[j], sums[j]));
+                    else
+                        sums[j] = _mm512_fmadd_ps(weights[j], found[j], sums[j]);
+                }
+                if (twice)
+                    put_two(type, found[0], found[1], numbers + r * row * (type ? 2 : 4), row, i,
+                            slopes + r / 2 * row);
+            }
+            for (int j = 0; j < 2; j++) {
+                scales[j] = _mm512_set1_ps(scale);
+                sums[j] = _mm512_set1_ps(_mm512_reduce_add_ps(sums[j]));
+            }
+        }
+    }
+    block_with_values(type, numbers, row * (type ? 2 : 4), b->start, count, keys, width,
+                      rows_of(grad_q, head, b, b->start), grad_q->token);
+}
+
+/* One task more: what all queries after them give to a block's keys (of slopes and queries) or
+   values (of weights and gradients). kept: of the first of the group's heads. */
+INLINE void gather(int type, const Block* b, long group, const float* kept, long kept_head,
+                   const float* rows, long rows_head, long width, const Heads* to, long kv_head) {
+    long count = count_of(b), pace = type ? 2 : 1;
+    for (long t = 0; t < count; t += TILE)
+        for (long from = 0; from < width; from += 16 * VECTORS) {
+            __m512 sums[TILE][VECTORS];
+            clear(sums);
+            for (long h = 0; h < group; h++) {
+                long kept_before = b->kept;
+                for (Block of = *b; of.start < b->length; of.start += BLOCK) {
+                    long row = row_of(&of), skip = of.start == b->start ? t / pace : 0;
+                    const float* at = kept + h * kept_head + kept_before + skip * row + b->start + t;
+                    const float* a[TILE];
+                    for (int i = 0; i < TILE; i++) a[i] = at + least(i, count - t - 1);
+                    add_tile(type, a, row,
+                             rows + h * rows_head + ((b->room + of.start) / pace + skip) * width +
+                                 from,
+                             width, width - from, words_of(type, count_of(&of)) - skip, sums);
+                    kept_before += kept_of(type, &of);
+                }
+            }
+            put_rows(type, sums, least(TILE, count - t),
+                     rows_of(to, kv_head, b, b->start + t), to->token, from, width);
+        }
+}
+
+/* Weighed values of q, k, v to out. blocks: all of them, those of a sequence in order by `kept`.
+   kept: words of weights for each head, for the way back, or none. space: 2 * kv_heads * rooms *
+   words + 2 * threads * BLOCK * longest float32 numbers, longest of all rows. */
+void hinlap_causal(int type, const Heads* heads, const Block* blocks, long n, const Sizes* sizes,
+                   float scale, float* kept, float* space) {
+    const Heads *q = heads, *k = heads + 1, *v = heads + 2, *out = heads + 3;
+    Sizes z = *sizes;
+    long words = words_of(type, z.width), side = z.rooms * words, all = z.kv_heads * z.group;
+    float *keys = space, *values = keys + z.kv_heads * side, *own = values + z.kv_heads * side;
+#pragma omp parallel num_threads(z.threads)
+    {
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < n * z.kv_heads; i++) {
+            const Block* b = blocks + i / z.kv_heads;
+            long g = i % z.kv_heads, at = g * side + b->room * words;
+            if (b->start) continue;
+            turn_rows(rows_of(k, g, b, 0), k->token, b->length, words, keys + at);
+            pair_rows(type, rows_of(v, g, b, 0), v->token, b->length, z.width, values + at);
+        }
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < n * all; i++) {
+            const Block* b = blocks + i / all;
+            long h = i % all, at = h / z.group * side + b->room * words;
+            float* weights = kept ? kept + h * z.kept + b->kept : 0;
+            float* mine = own + omp_get_thread_num() * 2 * BLOCK * z.longest;
+            if (type)
+                attend(1, q, out, b, h, keys + at, values + at, weights, z.width, scale, mine,
+                       z.longest);
+            else
+                attend(0, q, out, b, h, keys + at, values + at, weights, z.width, scale, mine,
+                       z.longest);
+        }
+    }
+}
+
+/* Gradients in q, k and v of hinlap_causal from that of out. space: 2 * (kv_heads + heads) * rooms
+   * words + heads * kept + 2 * threads * BLOCK * longest float32 numbers. */
+void hinlap_causal_back(int type, const Heads* heads, const Block* blocks, long n,
+                        const Sizes* sizes, float scale, const float* kept, float* space) {
+    const Heads *q = heads, *k = heads + 1, *v = heads + 2, *grad = heads + 3, *to = heads + 4;
+    Sizes z = *sizes;
+    long words = words_of(type, z.width), side = z.rooms * words, all = z.kv_heads * z.group;
+    float *values = space, *keys = values + z.kv_heads * side, *queries = keys + z.kv_heads * side;
+    float *grads = queries + all * side, *slopes = grads + all * side;
+    float* own = slopes + all * z.kept;
+#pragma omp parallel num_threads(z.threads)
+    {
+#pragma omp for schedule(dynamic) nowait
+        for (long i = 0; i < n * z.kv_heads; i++) {
+            const Block* b = blocks + i / z.kv_heads;
+            long g = i % z.kv_heads, at = g * side + b->room * words;
+            if (b->start) continue;
+            turn_rows(rows_of(v, g, b, 0), v->token, b->length, words, values + at);
+            pair_rows(type, rows_of(k, g, b, 0), k->token, b->length, z.width, keys + at);
+        }
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < n * all; i++) {
+            const Block* b = blocks + i / all;
+            long h = i % all, at = h * side + b->room * words;
+            if (b->start) continue;
+            pair_rows(type, rows_of(q, h, b, 0), q->token, b->length, z.width, queries + at);
+            pair_rows(type, rows_of(grad, h, b, 0), grad->token, b->length, z.width, grads + at);
+        }
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < n * all; i++) {
+            const Block* b = blocks + i / all;
+            long h = i % all, at = h / z.group * side + b->room * words;
+            const float* weights = kept + h * z.kept + b->kept;
+            float *into = slopes + h * z.kept + b->kept, *mine = own;
+            mine += omp_get_thread_num() * 2 * BLOCK * z.longest;
+            if (type)
+                attend_back(1, grad, to, b, h, values + at, keys + at, weights, into, z.width,
+                            scale, mine, z.longest);
+            else
+                attend_back(0, grad, to, b, h, values + at, keys + at, weights, into, z.width,
+                            scale, mine, z.longest);
+        }
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < n * 2 * z.kv_heads; i++) {
+            const Block* b = blocks + n - 1 - i / (2 * z.kv_heads); /* early keys have most */
+            long g = i / 2 % z.kv_heads, h = g * z.group;
+            const float* weights = (i % 2 ? kept : slopes) + h * z.kept;
+            const float* rows = (i % 2 ? grads : queries) + h * side;
+            const Heads* into = to + 1 + i % 2;
+            if (type)
+                gather(1, b, z.group, weights, z.kept, rows, side, z.width, into, g);
+            else
+                gather(0, b, z.group, weights, z.kept, rows, side, z.width, into, g);
+        }
+    }
+}

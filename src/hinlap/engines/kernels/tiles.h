@@ -1,0 +1,102 @@
+/* Products of a few rows at a time, for training: a tile of sums takes one word of each of its rows
+   and some vectors of words of the other side.
+
+   Words are float32 numbers or pairs of bfloat16 ones, of neighbours along what is summed. */
+
+#include "vectors.h"
+
+/* rows of a tile, vectors of 16 words, steps that words far apart are asked for before */
+enum { TILE = 6, VECTORS = 4, AHEAD = 16 };
+
+INLINE long least(long a, long b) { return a < b ? a : b; }
+INLINE long up_to(long n, long whole) { return (n + whole - 1) / whole * whole; }
+INLINE long words_of(int type, long numbers) { return type ? (numbers + 1) / 2 : numbers; }
+
+INLINE __m512 added(int type, __m512 sum, __m512 a, __m512 b) {
+#ifdef __AVX512BF16__
+    if (type) return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+#endif
+    return _mm512_fmadd_ps(a, b, sum);
+}
+
+/* sums[i] += the product of `steps` words of a's row i, a_step apart, with rows of b. */
+INLINE void multiply(int type, int vectors, const float* const* a, long a_step, const float* b,
+                     long b_step, long steps, __m512 sums[TILE][VECTORS]) {
+    const float *a0 = a[0], *a1 = a[1], *a2 = a[2], *a3 = a[3], *a4 = a[4], *a5 = a[5];
+    for (long s = 0; s < steps; s++, b += b_step) {
+        if (a_step != 1) /* each step's words are elsewhere */
+            _mm_prefetch(a0 + (s + AHEAD) * a_step, _MM_HINT_T0),
+                _mm_prefetch(a5 + (s + AHEAD) * a_step, _MM_HINT_T0);
+        __m512 side[VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) side[v] = held(_mm512_loadu_ps(b + 16 * v));
+        const float* rows[TILE] = {a0, a1, a2, a3, a4, a5};
+#pragma GCC unroll 6
+        for (int i = 0; i < TILE; i++) {
+            __m512 word = held(_mm512_set1_ps(rows[i][s * a_step]));
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                sums[i][v] = added(type, sums[i][v], word, side[v]);
+        }
+    }
+}
+
+INLINE void clear(__m512 sums[TILE][VECTORS]) {
+#pragma GCC unroll 6
+    for (int i = 0; i < TILE; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++) sums[i][v] = _mm512_setzero_ps();
+}
+
+/* Rows `row` bytes apart, the last again for those that are missing. */
+INLINE void find_rows(const void* at, long row, long count, const float** rows) {
+    for (int i = 0; i < TILE; i++)
+        rows[i] = (const float*)((const char*)at + least(i, count - 1) * row);
+}
+
+/* Puts `count` rows of a tile, VECTORS * 16 numbers from `from` on or fewer, `row` bytes apart. */
+INLINE void put_rows(int type, __m512 sums[TILE][VECTORS], long count, void* to, long row,
+                     long from, long width) {
+#pragma GCC unroll 6
+    for (int i = 0; i < TILE; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++)
+            if (i < count && from + 16 * v < width)
+                put_some((char*)to + i * row, from + 16 * v, 16, sums[i][v], type);
+}
+
+/* sums += the product of words of rows, a_step apart, with as many numbers of b's rows as a tile
+   takes, or `width`. */
+INLINE void add_tile(int type, const float* const* a, long a_step, const float* b, long b_step,
+                     long width, long steps, __m512 sums[TILE][VECTORS]) {
+    switch (least(VECTORS, width / 16)) {
+        case 1: multiply(type, 1, a, a_step, b, b_step, steps, sums); break;
+        case 2: multiply(type, 2, a, a_step, b, b_step, steps, sums); break;
+        case 3: multiply(type, 3, a, a_step, b, b_step, steps, sums); break;
+        default: multiply(type, 4, a, a_step, b, b_step, steps, sums);
+    }
+}
+
+/* The nearest bfloat16 numbers in the lower halves of words. */
+INLINE __m512i nearest(__m512 x) {
+#ifdef __AVX512BF16__
+    return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x)); /* a fifth of the time */
+#else
+    return halves(x);
+#endif
+}
+
+/* 16 numbers of two rows from i on: as numbers, rows of `row`, and in bfloat16 as pairs too, if
+   they are asked for; of float32 ones pairs are the numbers. */
+INLINE void put_two(int type, __m512 a, __m512 b, void* numbers, long row, long i, float* pairs) {
+    if (!type) {
+        _mm512_storeu_ps((float*)numbers + i, a);
+        _mm512_storeu_ps((float*)numbers + row + i, b);
+        return;
+    }
+    __m512i one = nearest(a), other = nearest(b);
+    _mm256_storeu_si256((__m256i*)((uint16_t*)numbers + i), _mm512_cvtepi32_epi16(one));
+    _mm256_storeu_si256((__m256i*)((uint16_t*)numbers + row + i), _mm512_cvtepi32_epi16(other));
+    if (pairs)
+        _mm512_storeu_si512(pairs + i, _mm512_or_si512(one, _mm512_slli_epi32(other, 16)));
+}
