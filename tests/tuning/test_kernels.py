@@ -236,6 +236,29 @@ def test_the_head_s_loss(rows: int) -> None:
     )
 
 
+@pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="no bfloat16 products in oneDNN here",
+)
+@pytest.mark.parametrize("pack", [False, True])
+def test_the_loss_of_a_frozen_head(pack: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_HEAD_BYTES", 2 * 40 * 20)  # 20 rows at a time
+    weight = drawn(40, 48, seed=1).detach().bfloat16()
+    hidden, targets = drawn(50, 48).detach().bfloat16(), torch.arange(50) % 40
+    mine, true = hidden.clone().requires_grad_(), hidden.double().requires_grad_()
+    frozen = kernels.FrozenWeight(weight, None, pack=pack)
+    nats, hits = kernels.HeadLoss.apply(mine, weight, targets, frozen)
+    logits = true @ weight.double().T
+    exact = functional.cross_entropy(logits, targets, reduction="sum")
+    (nats / 50).backward()
+    (exact / 50).backward()
+    assert nats.item() == pytest.approx(exact.item(), rel=1e-3)
+    assert abs(int(hits) - int((logits.argmax(-1) == targets).sum())) <= 1
+    assert mine.grad is not None
+    assert true.grad is not None
+    assert (mine.grad.double() - true.grad).abs().max() < 2**-6 * true.grad.abs().max()
+
+
 def test_the_head_counts_first_choices() -> None:
     weight = torch.eye(3)
     hidden = torch.tensor([[9.0, 0, 0], [0, 9, 0], [0, 0, 9]], requires_grad=True)

@@ -218,12 +218,24 @@ def test_lora_in_bfloat16_on_a_cpu_packs_its_base_where_there_is_room() -> None:
     cpu = ONE_CPU.device
     exact = replace(ONE_CPU, device=replace(cpu, memory_bytes=32.0 * shape.parameters))
     short = replace(ONE_CPU, device=replace(cpu, memory_bytes=31.9 * shape.parameters))
-    assert weights(lora, exact) - weights(lora, short) == 2 * 2 * shape.products
+    both_ways = 2 * 2 * (shape.products + shape.head)
+    assert weights(lora, exact) - weights(lora, short) == both_ways
     assert weights(lora, short) == weights(lora, replace(A100S, count=1))
     dropping = lora.model_copy(update={"lora": lora.lora.model_copy(update={"dropout": 0.1})})
-    assert weights(dropping, exact) == weights(dropping, short)  # then every product is plain
+    # then every product but the head's is plain
+    assert weights(dropping, exact) - weights(dropping, short) == 2 * 2 * shape.head
     wide = lora.model_copy(update={"precision": "float32"})
     assert weights(wide, exact) == weights(wide, short)
+
+
+def test_a_frozen_bfloat16_model_with_rms_norms_has_wide_embeddings() -> None:
+    lora = Recipe(name="l", method="lora", precision="bf16", max_length=128)
+    one = replace(A100S, count=1)
+    for config, more in ((SMALL, 4 * 4096 * 384), (SMALL_NEOX, 0)):
+        shape = shape_of(config)
+        pairs = 4 * adapter_parameters(shape, lora.lora.rank, lora.lora.target)
+        found = memory_of(shape, lora, one, counted_lengths([128])).weights
+        assert found == 2 * shape.parameters + pairs + more
 
 
 # Trains each case in a forked child, so that imports are paid once; prints what its memory grew by.

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.conftest import TEXTS, make_tiny_model
 
@@ -20,6 +21,7 @@ from hinlap.core.errors import EngineError, InputError, ModelError, StorageError
 from hinlap.core.messages import Message, Prompt, Sampling
 from hinlap.core.progress import Silent
 from hinlap.engines.local import LocalEngine
+from hinlap.tuning.lessons import Taken
 from hinlap.tuning.recipe import EarlyStopping, LoraFields, Recipe
 from hinlap.tuning.tune import Job, tune
 from hinlap.tuning.tuned import METRICS, Tuned, read_tuned
@@ -106,7 +108,7 @@ def test_a_packed_forward_gives_the_loss_and_gradients_of_its_parts(
     from hinlap.tuning.learner import Learner, flat_of
 
     folder = make_tiny_model(tmp_path / "model", architecture, chat=True, more=more)
-    sequences = job(folder).encoded.taken[:4]
+    sequences = [*job(folder).encoded.taken[:4], learnt_in_the_middle()]
     plain = AutoModelForCausalLM.from_pretrained(folder).train()
     total = torch.zeros(())
     for each in sequences:
@@ -125,6 +127,23 @@ def test_a_packed_forward_gives_the_loss_and_gradients_of_its_parts(
         learner.model.named_parameters(), plain.parameters(), strict=True
     ):
         assert torch.allclose(ours.grad, theirs.grad, atol=2e-3, rtol=1e-3), name
+
+
+def learnt_in_the_middle() -> Taken:
+    learnt = np.array([False, False, True, True, False, True, False, False])
+    return Taken(np.array([5, 6, 7, 5, 8, 9, 6, 5], dtype=np.int32), learnt)
+
+
+def test_a_forward_has_no_token_that_nothing_reads() -> None:
+    from hinlap.tuning.learner import flat_of
+
+    whole = Taken(np.array([5, 6, 7], dtype=np.int32), np.array([False, True, True]))
+    flat = flat_of([whole, learnt_in_the_middle(), whole], "cpu")
+    assert flat.lengths == (2, 5, 2)
+    assert flat.ids.tolist() == [5, 6, 5, 6, 7, 5, 8, 5, 6]
+    assert flat.positions.tolist() == [0, 1, 0, 1, 2, 3, 4, 0, 1]
+    assert flat.read.tolist() == [0, 1, 3, 4, 6, 7, 8]
+    assert flat.targets.tolist() == [6, 7, 7, 5, 9, 6, 7]
 
 
 @pytest.mark.parametrize("recipe", [changed(LORA, **CALM), FULL], ids=["lora", "full"])

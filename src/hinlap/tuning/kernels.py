@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,11 +30,11 @@ NAME = "hinlap_packed"
 _QUERY_ROWS = 128  # of attention at a time
 _LONGEST_KEPT = 1024  # tokens of a sequence whose attention weights are kept
 _HEAD_ROWS = 512  # learnt tokens whose logits exist at a time
+_HEAD_BYTES = 32 * 2**20 - 4096  # of them on CPUs: more are cleared by the system at each asking
 _LOSS_ROWS = 16  # of them, whose softmax exists at a time on CPUs: they stay in the cache
 _PACK_ROWS = 640  # of a product, for which oneDNN lays packed weights out
 _lengths: list[int] = []
 _read: list[torch.Tensor] = []
-_room: list[torch.Tensor] = []
 
 
 def _native(*tensors: torch.Tensor) -> Kernels | None:
@@ -446,12 +445,17 @@ class HeadLoss(torch.autograd.Function):
     """Sum of nats of ``targets`` under softmax(hidden @ weight.T), and how many were the first
     choice; logits of a few rows exist at a time, gradients are made on the way.
 
-    hidden: (M, D). weight: (V, D). targets: (M,). Returns a float32 scalar and an int64 one.
+    hidden: (M, D). weight: (V, D). targets: (M,). frozen: the weight, where no step changes it.
+    Returns a float32 scalar and an int64 one.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        frozen: FrozenWeight | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         flat = hidden.detach()
@@ -459,17 +463,21 @@ class HeadLoss(torch.autograd.Function):
         hits = torch.zeros((), dtype=torch.int64, device=flat.device)
         grad_hidden = torch.empty_like(flat) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
-        for start in range(0, len(flat), _HEAD_ROWS):
-            rows = flat[start : start + _HEAD_ROWS]
-            rows = rows.to(weight.dtype)
-            logits = torch.mm(rows, weight.T, out=_logits_room(len(rows), weight))
-            wanted = targets[start : start + len(rows)]
-            learns = wants_hidden or wants_weight
-            found_nats, found_hits = _cross_entropy(logits, wanted, learns)
+        most = _HEAD_ROWS
+        if flat.device.type == "cpu":
+            most = min(most, max(_LOSS_ROWS, _HEAD_BYTES // (len(weight) * weight.element_size())))
+        learns = wants_hidden or wants_weight
+        for start in range(0, len(flat), most):
+            rows = flat[start : start + most].to(weight.dtype)
+            logits = frozen.times(rows) if frozen else rows @ weight.T
+            found_nats, found_hits = _cross_entropy(
+                logits, targets[start : start + len(rows)], learns
+            )
             nats += found_nats
             hits += found_hits
             if grad_hidden is not None:
-                grad_hidden[start : start + _HEAD_ROWS] = logits @ weight
+                back = frozen.back(logits) if frozen else logits @ weight
+                grad_hidden[start : start + len(rows)] = back
             if grad_weight is not None:
                 grad_weight.addmm_(logits.T.float(), rows.float())
         ctx.save_for_backward(grad_hidden, grad_weight)
@@ -485,18 +493,7 @@ class HeadLoss(torch.autograd.Function):
             grad_hidden = grad_hidden * grad.to(grad_hidden.dtype)
         if grad_weight is not None:
             grad_weight = (grad_weight * grad).to(ctx.weight_dtype)
-        return grad_hidden, grad_weight, None
-
-
-def _logits_room(rows: int, weight: torch.Tensor) -> torch.Tensor:
-    """(rows, V), on the CPU the same memory each time: such megabytes are the system's, which
-    clears them at each asking."""
-    shape = (rows, len(weight))
-    if weight.device.type != "cpu":
-        return weight.new_empty(shape)
-    if not _room or _room[0].dtype != weight.dtype or _room[0].numel() < math.prod(shape):
-        _room[:] = [torch.empty(math.prod(shape), dtype=weight.dtype)]
-    return _room[0][: math.prod(shape)].view(shape)
+        return grad_hidden, grad_weight, None, None
 
 
 def _cross_entropy(
@@ -531,14 +528,14 @@ def plain_loss(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tenso
     return functional.cross_entropy(wide, targets, reduction="sum"), hits
 
 
-def speed_up(model: Any, *, apart: bool = False) -> list[str]:
+def speed_up(model: Any, *, apart: bool = False, pack: bool = False) -> list[str]:
     """Replaces what it can in a model by the functions above, each where it gives the module's
     own numbers on a random input; the kinds replaced.
 
     apart: weights are there only while their own module runs: no kernel takes those of another.
+    pack: whether frozen weights are laid out for their products both ways.
     """
     inner = unwrapped(model)
-    pack = inner.dtype == torch.bfloat16 and packing_pays(inner, _room_for_copies(), copies=2)
     done, gated = set(), []
     for module in list(model.modules()):
         if _norm(module):
@@ -555,12 +552,16 @@ def speed_up(model: Any, *, apart: bool = False) -> list[str]:
     return sorted(done)
 
 
-def _room_for_copies() -> float:
-    """Bytes. Not by what is free: a resumed training must round as the first one did."""
+def packs(model: Any) -> bool:
+    """Whether there is room to lay frozen bfloat16 weights out both ways; of float32 ones it gains
+    a fiftieth only. Not by what is free: a resumed training must round as the first one did."""
     import psutil
 
+    if model.dtype != torch.bfloat16:
+        return False
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return float(psutil.virtual_memory().total * PACK_SHARE / processes)
+    room = psutil.virtual_memory().total * PACK_SHARE / processes
+    return packing_pays(model, room, copies=2)
 
 
 def unwrapped(model: Any) -> Any:

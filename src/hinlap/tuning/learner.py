@@ -22,7 +22,7 @@ _NEAR = {torch.float32: 1e-3, torch.bfloat16: 0.05}  # nats a token between two 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flat:
-    """Sequences one behind the other.
+    """Sequences one behind the other, each up to the last token whose next one is learnt.
 
     ids, positions: (N,). read: (M,) places whose next token is learnt; targets: (M,) that token.
     """
@@ -39,16 +39,22 @@ class Flat:
 
 
 def flat_of(sequences: Sequence[Taken], device: Any) -> Flat:
-    ids = torch.cat([torch.from_numpy(each.ids).long() for each in sequences])
-    learnt = torch.cat([torch.from_numpy(each.learnt) for each in sequences])
-    places = learnt.nonzero()[:, 0]
-    positions = torch.cat([torch.arange(len(each)) for each in sequences])
+    ids, positions, read, targets, start = [], [], [], [], 0
+    for each in sequences:
+        places = torch.from_numpy(each.learnt).nonzero()[:, 0]
+        count = int(places[-1]) if len(places) else len(each)  # nothing reads what follows
+        own = torch.from_numpy(each.ids).long()
+        ids.append(own[:count])
+        positions.append(torch.arange(count))
+        read.append(start + places - 1)
+        targets.append(own[places])
+        start += count
     return Flat(
-        ids.to(device),
-        positions.to(device),
-        (places - 1).to(device),
-        ids[places].to(device),
-        tuple(len(each) for each in sequences),
+        torch.cat(ids).to(device),
+        torch.cat(positions).to(device),
+        torch.cat(read).to(device),
+        torch.cat(targets).to(device),
+        tuple(map(len, ids)),
     )
 
 
@@ -67,7 +73,7 @@ class Learner(torch.nn.Module):
         self.packed = False
         self.replaced: list[str] = []
         self._fused = False
-        self._head: torch.Tensor | None = None
+        self._head: kernels.FrozenWeight | None = None
         self.why_not = self._prepare(apart)
 
     def forward(self, flat: Flat) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,10 +109,12 @@ class Learner(torch.nn.Module):
         hidden = inner.base_model(
             input_ids=flat.ids[None], position_ids=flat.positions[None], use_cache=False
         ).last_hidden_state[0]
-        weight = inner.get_output_embeddings().weight if self._head is None else self._head
-        if torch.is_autocast_enabled(flat.ids.device.type):
-            weight = weight.to(torch.bfloat16)
-        return kernels.HeadLoss.apply(hidden[flat.read], weight, flat.targets)  # type: ignore[no-any-return,no-untyped-call]
+        head, weight = self._head, inner.get_output_embeddings().weight
+        if head is not None:
+            weight = head.weight
+        if torch.is_autocast_enabled(flat.ids.device.type) and weight.dtype != torch.bfloat16:
+            head, weight = None, weight.to(torch.bfloat16)
+        return kernels.HeadLoss.apply(hidden[flat.read], weight, flat.targets, head)  # type: ignore[no-any-return,no-untyped-call]
 
     def _prepare(self, apart: bool) -> str:
         """Takes the quick ways that give the plain way's loss; why packing is not one of them."""
@@ -125,7 +133,8 @@ class Learner(torch.nn.Module):
             try:
                 inner.set_attn_implementation(kernels.NAME)
                 self.packed = True
-                self.replaced = kernels.speed_up(self.model, apart=apart)
+                packs = not apart and kernels.packs(inner)
+                self.replaced = kernels.speed_up(self.model, apart=apart, pack=packs)
                 near = _NEAR.get(inner.dtype, 0.05)
                 gap = abs(float(self(probe)[0]) / probe.learnt - plain)
                 why = "" if gap < near else f"its loss moves by {gap:.2g} nats when packed"
@@ -133,8 +142,8 @@ class Learner(torch.nn.Module):
                     self._fused = True
                     gap = abs(float(self(probe)[0]) / probe.learnt - plain)
                     self._fused = gap < near
-                if self._fused and "RMSNorm" in self.replaced:
-                    self._widen(inner)
+                if self._fused:
+                    self._freeze_head(inner, packs)
             except (kernels.NotPackableError, TypeError, ValueError, RuntimeError) as error:
                 why = str(error) or type(error).__name__
         if why:
@@ -146,14 +155,17 @@ class Learner(torch.nn.Module):
         self.model.train(training)
         return why
 
-    def _widen(self, inner: Any) -> None:
-        """Sums over layers in float32 where frozen weights are bfloat16: each norm rounds what
-        it gives to its layer. Without it the loss moves by some hundredths of a nat."""
-        embedding = inner.get_input_embeddings()
-        if embedding.weight.dtype != torch.bfloat16 or embedding.weight.requires_grad:
+    def _freeze_head(self, inner: Any, pack: bool) -> None:
+        """Where it is frozen. Of bfloat16 weights sums over layers are in float32 then, and each
+        norm rounds what it gives to its layer: else the loss moves by some hundredths of a nat."""
+        weight, embedding = inner.get_output_embeddings().weight, inner.get_input_embeddings()
+        if weight.requires_grad or embedding.weight.requires_grad:
             return
-        self._head = inner.get_output_embeddings().weight.detach().clone()
-        embedding.float()
+        weight = weight.detach()
+        if weight.dtype == torch.bfloat16 and "RMSNorm" in self.replaced:
+            weight = weight.clone()  # it may be the embedding's own
+            embedding.float()
+        self._head = kernels.FrozenWeight(weight, None, pack=pack)
 
 
 def _has_plain_head(model: Any) -> bool:

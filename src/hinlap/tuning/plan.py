@@ -266,7 +266,8 @@ def memory_of(shape: Shape, recipe: Recipe, devices: Devices, lengths: Lengths) 
 
     used = narrow if sharded else 4  # what is learnt is float32 without DeepSpeed
     frozen = 0.0 if whole else _frozen_bytes(shape, recipe, narrow, by_weight)
-    weights = used * trained / by_weight + frozen + _packed_bytes(shape, recipe, devices.device)
+    frozen += _packed_bytes(shape, recipe, devices.device) + _widened_bytes(shape, recipe)
+    weights = used * trained / by_weight + frozen
     gradients = used * trained / by_state
     optimizer = 8 * trained / by_state
     master = 4 * trained / by_state if sharded else 0.0
@@ -328,12 +329,20 @@ def _packed_bytes(shape: Shape, recipe: Recipe, device: Device) -> float:
     """Of frozen weights laid out for the products of both ways, on a CPU with room for it that is
     taken to have products of bfloat16 (tuning/kernels.py)."""
     narrow_lora = recipe.method == "lora" and recipe.precision == "bf16" and not recipe.zero
-    if device.kind != "cpu" or not narrow_lora or recipe.lora.dropout:
+    if device.kind != "cpu" or not narrow_lora:
         return 0.0
     if 4 * shape.parameters > PACK_SHARE * device.memory_bytes:
         return 0.0
-    adapted = adapted_linears(shape, recipe.lora.target)
-    return 4.0 * sum(linear.inputs * linear.outputs * linear.count for linear in adapted)
+    packed = [linear for linear in shape.linears if linear.head]
+    if not recipe.lora.dropout:
+        packed += adapted_linears(shape, recipe.lora.target)
+    return 4.0 * sum(linear.weights for linear in packed)
+
+
+def _widened_bytes(shape: Shape, recipe: Recipe) -> float:
+    """Of embeddings in float32 beside a frozen bfloat16 head of its own (tuning/learner.py)."""
+    narrow = recipe.method in ("lora", "qlora") and recipe.precision == "bf16"
+    return 4.0 * shape.head if narrow and shape.rms_norms and not recipe.zero else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Shape:
     vocabulary:      rows of the head.
     window:          tokens that it can read; 0 where the configuration does not say.
     layer:           parameters of the largest block.
+    rms_norms:       whether its norms are RMSNorms.
     linears:         every layer with a product, the head too.
     """
 
@@ -62,6 +63,7 @@ class Shape:
     vocabulary: int
     window: int
     layer: int
+    rms_norms: bool
     linears: tuple[Linear, ...]
 
     @property
@@ -185,6 +187,8 @@ def shape_of(config: Mapping[str, Any], name: str = "") -> Shape:
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
         from transformers.pytorch_utils import Conv1D
+
+        from hinlap.engines.fused import norm_epsilon
     except ImportError as error:
         raise MissingExtraError(error.name or "transformers", "local") from error
     where = name or "config.json"
@@ -241,6 +245,7 @@ def shape_of(config: Mapping[str, Any], name: str = "") -> Shape:
             (sum(p.numel() for p in block.parameters()) for stack in stacks for block in stack),
             default=0,
         ),
+        rms_norms=any(norm_epsilon(module) is not None for module in model.modules()),
         linears=tuple(
             Linear(last, inputs, outputs, count, head)
             for (last, inputs, outputs, head), count in counts.items()
