@@ -36,7 +36,8 @@ static void multiply(int type, const Room* m, const void* x, const Layer* layers
 void hinlap_block(int type, const Block* b, const Room* m, const void* x, void* y, void* keys,
                   void* values, const Part* parts, long n_parts) {
     long rows = m->rows, wide = b->heads * b->head, narrow = b->kv_heads * b->head;
-    hinlap_rms_norm(type, type, x, b->attention_norm, b->attention_epsilon, m->norms, 0, rows, b->width);
+    hinlap_rms_norm(type, type, x, b->attention_norm, b->attention_epsilon, m->norms, 0, rows,
+                    b->width);
     Layer inputs[] = {{b->q, b->q_bias, m->q, wide},
                       {b->k, b->k_bias, m->k, narrow},
                       {b->v, b->v_bias, m->v, narrow}};

@@ -32,9 +32,8 @@ static void turn_rows(const char* x, long row, long n, long words, float* to) {
             __m512i from[16], turned[16];
             __mmask16 mask = (__mmask16)((1u << least(16, words - w)) - 1);
             for (int i = 0; i < 16; i++)
-                from[i] = r + i < n
-                              ? _mm512_maskz_loadu_epi32(mask, x + (r + i) * row + 4 * w)
-                              : _mm512_setzero_si512();
+                from[i] = r + i < n ? _mm512_maskz_loadu_epi32(mask, x + (r + i) * row + 4 * w)
+                                    : _mm512_setzero_si512();
             turn_words(from, turned);
             float* at = to + r / CHUNK * CHUNK * words + w * CHUNK + r % CHUNK;
             for (int i = 0; i < least(16, words - w); i++)
@@ -65,10 +64,17 @@ INLINE void block_with_keys(int type, const char* x, long token, long start, lon
             find_rows(x + t * token, token, count - t, rows);
             float* at = to + t * row + from;
             switch (least(VECTORS, (seen + 15) / 16)) {
-                case 1: with_keys(type, 1, rows, keys, words, at, row); break;
-                case 2: with_keys(type, 2, rows, keys, words, at, row); break;
-                case 3: with_keys(type, 3, rows, keys, words, at, row); break;
-                default: with_keys(type, 4, rows, keys, words, at, row);
+                case 1:
+                    with_keys(type, 1, rows, keys, words, at, row);
+                    break;
+                case 2:
+                    with_keys(type, 2, rows, keys, words, at, row);
+                    break;
+                case 3:
+                    with_keys(type, 3, rows, keys, words, at, row);
+                    break;
+                default:
+                    with_keys(type, 4, rows, keys, words, at, row);
             }
         }
 }
@@ -96,8 +102,8 @@ INLINE float weigh(float* x, long n, float scale) {
     __m512 most = _mm512_set1_ps(-__builtin_inff()), sum = _mm512_setzero_ps();
     __m512 by = _mm512_set1_ps(scale);
     for (long i = 0; i < n; i += 16)
-        most = _mm512_mask_max_ps(most, first(n - i), most,
-                                  _mm512_mul_ps(_mm512_loadu_ps(x + i), by));
+        most =
+            _mm512_mask_max_ps(most, first(n - i), most, _mm512_mul_ps(_mm512_loadu_ps(x + i), by));
     most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
     for (long i = 0; i < n; i += 16) {
         __m512 e = exponential(_mm512_fmsub_ps(_mm512_loadu_ps(x + i), by, most));
@@ -222,18 +228,19 @@ INLINE void gather(int type, const Block* b, long group, const float* kept, long
                 long kept_before = b->kept;
                 for (Block of = *b; of.start < b->length; of.start += BLOCK) {
                     long row = row_of(&of), skip = of.start == b->start ? t / pace : 0;
-                    const float* at = kept + h * kept_head + kept_before + skip * row + b->start + t;
+                    const float* at =
+                        kept + h * kept_head + kept_before + skip * row + b->start + t;
                     const float* a[TILE];
                     for (int i = 0; i < TILE; i++) a[i] = at + least(i, count - t - 1);
-                    add_tile(type, a, row,
-                             rows + h * rows_head + ((b->room + of.start) / pace + skip) * width +
-                                 from,
-                             width, width - from, words_of(type, count_of(&of)) - skip, sums);
+                    add_tile(
+                        type, a, row,
+                        rows + h * rows_head + ((b->room + of.start) / pace + skip) * width + from,
+                        width, width - from, words_of(type, count_of(&of)) - skip, sums);
                     kept_before += kept_of(type, &of);
                 }
             }
-            put_rows(type, sums, least(TILE, count - t),
-                     rows_of(to, kv_head, b, b->start + t), to->token, from, width);
+            put_rows(type, sums, least(TILE, count - t), rows_of(to, kv_head, b, b->start + t),
+                     to->token, from, width);
         }
 }
 
@@ -273,7 +280,7 @@ void hinlap_causal(int type, const Heads* heads, const Block* blocks, long n, co
 }
 
 /* Gradients in q, k and v of hinlap_causal from that of out. space: 2 * (kv_heads + heads) * rooms
-   * words + heads * kept + 2 * threads * BLOCK * longest float32 numbers. */
+ * words + heads * kept + 2 * threads * BLOCK * longest float32 numbers. */
 void hinlap_causal_back(int type, const Heads* heads, const Block* blocks, long n,
                         const Sizes* sizes, float scale, const float* kept, float* space) {
     const Heads *q = heads, *k = heads + 1, *v = heads + 2, *grad = heads + 3, *to = heads + 4;

@@ -52,8 +52,8 @@ INLINE float normalised(int type, int narrow, const void* x, const void* w, floa
     for (long i = 0; i < width; i += 16) {
         __m512 some = some_numbers(x, at + i, width - i, type);
         some = kept(narrow, _mm512_mul_ps(some, _mm512_set1_ps(scale)));
-        put_some(y, at + i, width - i,
-                 _mm512_mul_ps(some, some_numbers(w, i, width - i, narrow)), narrow);
+        put_some(y, at + i, width - i, _mm512_mul_ps(some, some_numbers(w, i, width - i, narrow)),
+                 narrow);
     }
     return scale;
 }

@@ -54,9 +54,9 @@ INLINE void prepare(int type, const Lora* z, const Pairs* p, long layer, int up,
     for (long r = 0; r < z->rank; r += 2) {
         __m512 two[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
         for (long i = 0; i < least(2, z->rank - r); i++)
-            two[i] = up ? _mm512_mul_ps(_mm512_set1_ps(scale),
-                                        _mm512_i32gather_ps(
-                                            places, z->ups[layer] + o * z->rank + r + i, 4))
+            two[i] = up ? _mm512_mul_ps(
+                              _mm512_set1_ps(scale),
+                              _mm512_i32gather_ps(places, z->ups[layer] + o * z->rank + r + i, 4))
                         : _mm512_loadu_ps(z->downs[layer] + (r + i) * row + o);
         put_two(type, two[0], two[1], numbers + r * row * (type ? 2 : 4), row, begin + o,
                 words + r / 2 * row);
@@ -85,8 +85,8 @@ INLINE __m512 two_by_eight(int type, const float* a, const float* b, const float
 
 /* low of `count` rows of one layer, x's rows `row` bytes apart, and the same as numbers, (count,
    WIDEST). others: (rank, width) numbers, rows `other_row` bytes apart. */
-INLINE void lower(int type, const char* x, long row, long count, const char* others,
-                  long other_row, long width, long rank, float* low, long pitch, void* numbers) {
+INLINE void lower(int type, const char* x, long row, long count, const char* others, long other_row,
+                  long width, long rank, float* low, long pitch, void* numbers) {
     for (long t = 0; t < rank; t += EIGHT) {
         const float* some[EIGHT];
         for (int i = 0; i < EIGHT; i++)
@@ -100,7 +100,8 @@ INLINE void lower(int type, const char* x, long row, long count, const char* oth
             sums = _mm512_maskz_mov_ps(there, sums);
             if (!type) {
                 for (int i = 0; i < 2; i++) {
-                    __m256 half = i ? _mm512_extractf32x8_ps(sums, 1) : _mm512_castps512_ps256(sums);
+                    __m256 half =
+                        i ? _mm512_extractf32x8_ps(sums, 1) : _mm512_castps512_ps256(sums);
                     _mm256_storeu_ps(low + (r + i) * pitch + t, half);
                     _mm256_storeu_ps((float*)numbers + (r + i) * WIDEST + t, half);
                 }
@@ -120,8 +121,8 @@ INLINE void lower(int type, const char* x, long row, long count, const char* oth
 
 /* y += numbers (count, WIDEST) times paired rows of b, of columns [from, to), `row` bytes and b_row
    words apart. */
-INLINE void spread(int type, const char* numbers, long count, const float* b, long b_row,
-                   long rank, char* y, long row, long from, long to) {
+INLINE void spread(int type, const char* numbers, long count, const float* b, long b_row, long rank,
+                   char* y, long row, long from, long to) {
     const float* rows[TILE];
     find_rows(numbers, WIDEST * (type ? 2 : 4), count, rows);
     for (; from < to; from += 16 * VECTORS) {
@@ -156,8 +157,8 @@ INLINE void over_rows(int type, int vectors, const float* low, long pitch, const
             side[v] = some_numbers(x, 16 * v, 16, type);
             if (type) {
                 __m512i one = _mm512_srli_epi32(_mm512_castps_si512(side[v]), 16);
-                __m512 two = r + 1 < rows ? some_numbers(x + row, 16 * v, 16, type)
-                                          : _mm512_setzero_ps();
+                __m512 two =
+                    r + 1 < rows ? some_numbers(x + row, 16 * v, 16, type) : _mm512_setzero_ps();
                 side[v] = _mm512_castsi512_ps(_mm512_or_si512(one, _mm512_castps_si512(two)));
             }
             side[v] = held(side[v]);
@@ -185,9 +186,14 @@ INLINE void gradient(int type, const float* low, long pitch, const void* x, long
     for (long t = 0; t < rank; t += EIGHT) {
         float some[EIGHT][16 * SIDE];
         switch (vectors) {
-            case 1: over_rows(type, 1, low + t, pitch, at, bytes, rows, scale, some); break;
-            case 2: over_rows(type, 2, low + t, pitch, at, bytes, rows, scale, some); break;
-            default: over_rows(type, 3, low + t, pitch, at, bytes, rows, scale, some);
+            case 1:
+                over_rows(type, 1, low + t, pitch, at, bytes, rows, scale, some);
+                break;
+            case 2:
+                over_rows(type, 2, low + t, pitch, at, bytes, rows, scale, some);
+                break;
+            default:
+                over_rows(type, 3, low + t, pitch, at, bytes, rows, scale, some);
         }
         for (long i = 0; i < least(EIGHT, rank - t); i++)
             for (long c = 0; c < 16 * vectors; c++)

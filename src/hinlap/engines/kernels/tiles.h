@@ -35,8 +35,7 @@ INLINE void multiply(int type, int vectors, const float* const* a, long a_step, 
         for (int i = 0; i < TILE; i++) {
             __m512 word = held(_mm512_set1_ps(rows[i][s * a_step]));
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++)
-                sums[i][v] = added(type, sums[i][v], word, side[v]);
+            for (int v = 0; v < vectors; v++) sums[i][v] = added(type, sums[i][v], word, side[v]);
         }
     }
 }
@@ -70,10 +69,17 @@ INLINE void put_rows(int type, __m512 sums[TILE][VECTORS], long count, void* to,
 INLINE void add_tile(int type, const float* const* a, long a_step, const float* b, long b_step,
                      long width, long steps, __m512 sums[TILE][VECTORS]) {
     switch (least(VECTORS, width / 16)) {
-        case 1: multiply(type, 1, a, a_step, b, b_step, steps, sums); break;
-        case 2: multiply(type, 2, a, a_step, b, b_step, steps, sums); break;
-        case 3: multiply(type, 3, a, a_step, b, b_step, steps, sums); break;
-        default: multiply(type, 4, a, a_step, b, b_step, steps, sums);
+        case 1:
+            multiply(type, 1, a, a_step, b, b_step, steps, sums);
+            break;
+        case 2:
+            multiply(type, 2, a, a_step, b, b_step, steps, sums);
+            break;
+        case 3:
+            multiply(type, 3, a, a_step, b, b_step, steps, sums);
+            break;
+        default:
+            multiply(type, 4, a, a_step, b, b_step, steps, sums);
     }
 }
 
@@ -97,6 +103,5 @@ INLINE void put_two(int type, __m512 a, __m512 b, void* numbers, long row, long 
     __m512i one = nearest(a), other = nearest(b);
     _mm256_storeu_si256((__m256i*)((uint16_t*)numbers + i), _mm512_cvtepi32_epi16(one));
     _mm256_storeu_si256((__m256i*)((uint16_t*)numbers + row + i), _mm512_cvtepi32_epi16(other));
-    if (pairs)
-        _mm512_storeu_si512(pairs + i, _mm512_or_si512(one, _mm512_slli_epi32(other, 16)));
+    if (pairs) _mm512_storeu_si512(pairs + i, _mm512_or_si512(one, _mm512_slli_epi32(other, 16)));
 }
