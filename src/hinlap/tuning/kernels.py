@@ -142,8 +142,11 @@ class CausalAttention(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.lengths, ctx.scale = lengths, scale
         native = _native(q, k, v)
-        if native and native.attends(q, k, v):
-            out, weights = native.causal(q, k, v, lengths, scale, keep=any(ctx.needs_input_grad))
+        ctx.native = native if native and native.attends(q, k, v) else None
+        if ctx.native:
+            out, weights = ctx.native.causal(
+                q, k, v, lengths, scale, keep=any(ctx.needs_input_grad)
+            )
             ctx.save_for_backward(q, k, v, weights)
             return out
         heads, count, width = q.shape[1:]
@@ -172,9 +175,9 @@ class CausalAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         q, k, v, *kept = ctx.saved_tensors
-        native = _native(grads[0], q, k, v)
-        if native and native.attends(q, k, v):
-            found = native.causal_back(grads[0], q, k, v, kept[0], ctx.lengths, ctx.scale)
+        if ctx.native:
+            grad = grads[0].to(v.dtype)
+            found = ctx.native.causal_back(grad, q, k, v, kept[0], ctx.lengths, ctx.scale)
             return *found, None, None
         grad = grads[0][0].transpose(0, 1)  # (H, N, D)
         heads, width = q.shape[1], q.shape[3]
