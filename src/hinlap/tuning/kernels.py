@@ -142,11 +142,10 @@ class CausalAttention(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.lengths, ctx.scale = lengths, scale
         native = _native(q, k, v)
-        ctx.native = native if native and native.attends(q, k, v) else None
-        if ctx.native:
-            out, weights = ctx.native.causal(
-                q, k, v, lengths, scale, keep=any(ctx.needs_input_grad)
-            )
+        native = native if native and native.attends(q, k, v) else None
+        ctx.native = native
+        if native:
+            out, weights = native.causal(q, k, v, lengths, scale, keep=any(ctx.needs_input_grad))
             ctx.save_for_backward(q, k, v, weights)
             return out
         heads, count, width = q.shape[1:]
