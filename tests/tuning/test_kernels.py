@@ -115,6 +115,35 @@ def test_lora_products_round_the_same_with_any_number_of_threads(dtype: torch.dt
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("rows", "width", "out"),
+    # 1,040 and 2,064: sums over more than are taken at once; 400: more rows than one task's
+    [(1, 16, 16), (7, 48, 80), (400, 64, 176), (50, 2064, 176), (13, 32, 2064), (385, 1040, 48)],
+)
+def test_products_with_frozen_weights(dtype: torch.dtype, rows: int, width: int, out: int) -> None:
+    x, grad, weight, bias = (
+        drawn(*shape, seed=i).detach().to(dtype)
+        for i, shape in enumerate([(rows, width), (rows, out), (out, width), (out,)])
+    )
+    frozen = kernels.FrozenWeight(weight, bias, pack=False)
+    exact = x.double() @ weight.double().T + bias.double(), grad.double() @ weight.double()
+    unit = 2e-6 if dtype == torch.float32 else 2**-8
+    results = []
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            results.append((frozen.times(x), frozen.back(grad)))
+        finally:
+            torch.set_num_threads(before)
+        for mine, true in zip(results[-1], exact, strict=True):
+            assert (mine.double() - true).abs().max() < 2 * unit * true.abs().max()
+    native = kernels.kernels()
+    if native is not None and native.multiplies(dtype):  # a resumed training rounds as the first
+        assert all(torch.equal(results[0][i], each[i]) for each in results for i in (0, 1))
+
+
 def test_lora_products_whose_input_needs_no_gradient() -> None:
     down, up = drawn(2, 4), drawn(3, 2)
     x, weight = torch.ones(2, 4), torch.ones(3, 4)

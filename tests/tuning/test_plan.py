@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -208,7 +209,16 @@ def test_attention_on_a_cpu_keeps_its_weights(length: int) -> None:
     assert attention_bytes(shape, 4, 4096, 4096) == attention_bytes(shape, 4, 4096, 1024)
 
 
-def test_lora_in_bfloat16_on_a_cpu_packs_its_base_where_there_is_room() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_lora_in_bfloat16_on_a_cpu_packs_its_base_where_there_is_room(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where there are no compiled products, which take the weights as they are."""
+    from hinlap.engines import native
+
+    found = SimpleNamespace(multiplies=lambda dtype: True) if compiled else None
+    monkeypatch.setattr(native, "kernels", lambda: found)
+    packs = 0 if compiled else 2 * 2
     shape, lengths = shape_of(SMALL), counted_lengths([128])
     lora = Recipe(name="l", method="lora", precision="bf16", max_length=128)
 
@@ -218,12 +228,12 @@ def test_lora_in_bfloat16_on_a_cpu_packs_its_base_where_there_is_room() -> None:
     cpu = ONE_CPU.device
     exact = replace(ONE_CPU, device=replace(cpu, memory_bytes=32.0 * shape.parameters))
     short = replace(ONE_CPU, device=replace(cpu, memory_bytes=31.9 * shape.parameters))
-    both_ways = 2 * 2 * (shape.products + shape.head)
+    both_ways = packs * (shape.products + shape.head)
     assert weights(lora, exact) - weights(lora, short) == both_ways
     assert weights(lora, short) == weights(lora, replace(A100S, count=1))
     dropping = lora.model_copy(update={"lora": lora.lora.model_copy(update={"dropout": 0.1})})
     # then every product but the head's is plain
-    assert weights(dropping, exact) - weights(dropping, short) == 2 * 2 * shape.head
+    assert weights(dropping, exact) - weights(dropping, short) == packs * shape.head
     wide = lora.model_copy(update={"precision": "float32"})
     assert weights(wide, exact) == weights(wide, short)
 

@@ -35,6 +35,7 @@ _QUERIES = 64  # of one thread at a time, as in attention.c
 _TASK = 48  # queries of a sequence, as BLOCK in causal.c
 _TURNED = 64  # keys that are turned at once, as CHUNK there
 _MOST_RANKS, _LAYERS = 64, 8  # of LoRA, WIDEST and LAYERS in lora.c
+_PRODUCT_ROOM = (384 + 1024) * 64  # numbers of a thread, (MOST + DEPTH) * CHUNK in matrix.c
 _FEW = 8  # rows of a product that leave a vector of 16 half empty
 PRODUCT_ROWS = 64
 """Of a product at the most: with more, torch's own is as quick."""
@@ -61,6 +62,7 @@ _SIGNATURES = {
         *[c_int, c_void_p, c_long, c_void_p, c_long, c_long, c_void_p, *[c_long] * 4],
         *[c_float, c_float, c_long, c_long, c_void_p],
     ],
+    "hinlap_product": [c_int, *[c_void_p] * 4, *[c_long] * 5, c_void_p],
     "hinlap_causal": [c_int, *[c_void_p] * 2, c_long, c_void_p, c_float, *[c_void_p] * 2],
     "hinlap_causal_back": [c_int, *[c_void_p] * 2, c_long, c_void_p, c_float, *[c_void_p] * 2],
     "hinlap_lora": [c_int, *[c_void_p] * 4, c_float, c_void_p],
@@ -396,6 +398,37 @@ class Kernels:
         )
         return grad_q, grad_k, grad_v
 
+    def multiplies(self, dtype: torch.dtype, *sizes: int) -> bool:
+        """Whether `product` takes weights of these sizes and is quicker than oneDNN: not where the
+        processor multiplies tiles of bfloat16 (AMX)."""
+        if dtype == torch.bfloat16 and _has_tiles():
+            return False
+        return self.takes(dtype) and not any(size % 16 for size in sizes)
+
+    def product(
+        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, back: bool
+    ) -> torch.Tensor:
+        """x W' + b of x (N, in), W (out, in) and b (out,) or none, or with ``back`` x W of x
+        (N, out), all contiguous; sums in float32."""
+        out, width = weight.shape
+        y = x.new_empty((len(x), width if back else out))
+        threads = torch.get_num_threads()
+        space = x.new_empty(threads * _PRODUCT_ROOM, dtype=torch.float32)
+        self._library.hinlap_product(
+            x.dtype == torch.bfloat16,
+            x.data_ptr(),
+            weight.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            y.data_ptr(),
+            len(x),
+            width,
+            out,
+            back,
+            threads,
+            space.data_ptr(),
+        )
+        return y
+
     def takes_lora(self, rank: int, *sizes: int) -> bool:
         """Ranks that are few beside the layers' inputs and outputs, which are 16, 32, ..."""
         return rank <= _MOST_RANKS and len(sizes) <= _LAYERS and not any(n % 16 for n in sizes)
@@ -480,6 +513,11 @@ class Kernels:
             len(parts),
         )
         return y
+
+
+@functools.cache
+def _has_tiles() -> bool:
+    return "amx_bf16" in _flags()
 
 
 def _lora(x: torch.Tensor, downs: Sequence[torch.Tensor], ups: Sequence[torch.Tensor]) -> Any:
@@ -597,10 +635,7 @@ def _compiled() -> Path:
         raise FileNotFoundError("cc")
     folder = importlib.resources.files("hinlap.engines") / "kernels"
     sources = {file.name: file.read_bytes() for file in folder.iterdir() if file.name[-2:] in _ENDS}
-    flags = next(
-        (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "flags" in line), ""
-    )
-    known = (os.path.realpath(compiler), flags, *_OPTIONS)
+    known = (os.path.realpath(compiler), _flags(), *_OPTIONS)
     parts = (*(sources[name] for name in sorted(sources)), *map(str.encode, known))
     name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     target = cache_folder() / "native" / f"{name}.so"
@@ -619,6 +654,12 @@ def _compiled() -> Path:
             subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=120)
         (Path(scratch) / target.name).replace(target)
     return target
+
+
+def _flags() -> str:
+    """The processor's, as the system tells them."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line for line in lines if "flags" in line), "")
 
 
 def _share_threads() -> None:

@@ -245,13 +245,29 @@ class FrozenWeight:
         """x W' + b of x (N, in), in W's precision."""
         if self._packed:
             return packed_product(x, self._packed[0], self.bias)
+        native = _multiplying(x, self.weight, self.bias)
+        if native:
+            return native.product(x.contiguous(), self.weight, self.bias, back=False)
         return functional.linear(x, self.weight, self.bias)
 
     def back(self, grad: torch.Tensor) -> torch.Tensor:
         """grad W of grad (N, out), in W's precision."""
         if self._packed:
             return packed_product(grad, self._packed[1], None)
+        native = _multiplying(grad, self.weight)
+        if native:
+            return native.product(grad.contiguous(), self.weight, None, back=True)
         return grad @ self.weight
+
+
+def _multiplying(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> Kernels | None:
+    """Where a product by the kernel is at least as quick as torch's."""
+    native = _native(x, weight, *(() if bias is None else (bias,)))
+    if not native or not native.multiplies(weight.dtype, *weight.shape):
+        return None
+    return native if weight.is_contiguous() else None
 
 
 class LoraProducts(torch.autograd.Function):
@@ -555,11 +571,13 @@ def speed_up(model: Any, *, apart: bool = False, pack: bool = False) -> list[str
 
 
 def packs(model: Any) -> bool:
-    """Whether there is room to lay frozen bfloat16 weights out both ways; of float32 ones it gains
-    a fiftieth only. Not by what is free: a resumed training must round as the first one did."""
+    """Whether to lay frozen bfloat16 weights out both ways for oneDNN, and there is room; of
+    float32 ones it gains a fiftieth only. Not by what is free: a resumed training must round as
+    the first one did."""
     import psutil
 
-    if model.dtype != torch.bfloat16:
+    weight = model.get_output_embeddings().weight
+    if model.dtype != torch.bfloat16 or _multiplying(weight, weight):  # as quick as laid out
         return False
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     room = psutil.virtual_memory().total * PACK_SHARE / processes

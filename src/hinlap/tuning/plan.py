@@ -327,7 +327,15 @@ def _frozen_bytes(shape: Shape, recipe: Recipe, narrow: int, by_weight: int) -> 
 
 def _packed_bytes(shape: Shape, recipe: Recipe, device: Device) -> float:
     """Of frozen weights laid out for the products of both ways, on a CPU with room for it that is
-    taken to have products of bfloat16 (tuning/kernels.py)."""
+    taken to have products of bfloat16, and where this machine has no compiled ones of its own
+    (tuning/kernels.py)."""
+    import torch
+
+    from hinlap.engines.native import kernels
+
+    native = kernels()
+    if native and native.multiplies(torch.bfloat16):
+        return 0.0
     narrow_lora = recipe.method == "lora" and recipe.precision == "bf16" and not recipe.zero
     if device.kind != "cpu" or not narrow_lora:
         return 0.0

@@ -8,38 +8,7 @@
 #include "kernels.h"
 #include "tiles.h"
 
-/* queries (and keys) of a task, keys that are turned at once */
-enum { BLOCK = 48, CHUNK = 16 * VECTORS };
-
-/* n rows of `width` numbers, `row` bytes apart, as words of which each has a number of one row, or
-   of two that follow each other: (words_of(n), width). */
-static void pair_rows(int type, const char* x, long row, long n, long width, float* to) {
-    for (long r = 0; r < n; r += type ? 2 : 1, x += (type ? 2 : 1) * row, to += width)
-        for (long i = 0; i < width; i += 16) {
-            __m512i first = _mm512_castps_si512(some_numbers(x, i, 16, type));
-            if (type) {
-                __m512 other = r + 1 < n ? some_numbers(x + row, i, 16, 1) : _mm512_setzero_ps();
-                first = _mm512_or_si512(_mm512_srli_epi32(first, 16), _mm512_castps_si512(other));
-            }
-            _mm512_storeu_si512(to + i, first);
-        }
-}
-
-/* n rows of `words` words, turned in pieces of CHUNK rows: (pieces, words, CHUNK). */
-static void turn_rows(const char* x, long row, long n, long words, float* to) {
-    for (long r = 0; r < up_to(n, CHUNK); r += 16)
-        for (long w = 0; w < words; w += 16) {
-            __m512i from[16], turned[16];
-            __mmask16 mask = (__mmask16)((1u << least(16, words - w)) - 1);
-            for (int i = 0; i < 16; i++)
-                from[i] = r + i < n ? _mm512_maskz_loadu_epi32(mask, x + (r + i) * row + 4 * w)
-                                    : _mm512_setzero_si512();
-            turn_words(from, turned);
-            float* at = to + r / CHUNK * CHUNK * words + w * CHUNK + r % CHUNK;
-            for (int i = 0; i < least(16, words - w); i++)
-                _mm512_storeu_si512(at + i * CHUNK, turned[i]);
-        }
-}
+enum { BLOCK = 48 }; /* queries (and keys) of a task */
 
 /* Products of some rows with turned keys, of as many as the tile's last row sees: (BLOCK, row). */
 INLINE void with_keys(int type, int vectors, const float* const* rows, const float* keys,
