@@ -129,6 +129,47 @@ def test_a_packed_forward_gives_the_loss_and_gradients_of_its_parts(
         assert torch.allclose(ours.grad, theirs.grad, atol=2e-3, rtol=1e-3), name
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+@pytest.mark.parametrize("when", ["made", "used", "far off"])
+def test_a_head_that_cannot_be_frozen_leaves_the_model_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from hinlap.tuning import kernels
+    from hinlap.tuning.learner import Learner, flat_of
+
+    folder = make_tiny_model(
+        tmp_path / "model", "llama", chat=True, more={"tie_word_embeddings": True}
+    )
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    rows = model.get_output_embeddings().weight.shape[0]
+    net = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"))
+
+    class Failing(kernels.FrozenWeight):
+        def __init__(self, weight: torch.Tensor, bias: None = None, *, pack: bool = False) -> None:
+            if when == "made" and len(weight) == rows:
+                raise RuntimeError("no memory")
+            super().__init__(weight, bias, pack=pack)
+
+        def times(self, x: torch.Tensor) -> torch.Tensor:
+            found = super().times(x)
+            if len(self.weight) == rows and when == "used":
+                raise RuntimeError("no memory")
+            return found * (2 if len(self.weight) == rows and when == "far off" else 1)
+
+    monkeypatch.setattr(kernels, "FrozenWeight", Failing)
+    learner = Learner(net)
+    assert learner.why_not == ("" if when == "far off" else "no memory")
+    assert model.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    nats, _ = learner(flat_of(job(folder).encoded.taken[:2], "cpu"))
+    assert nats.isfinite()
+    nats.backward()
+
+
 def learnt_in_the_middle() -> Taken:
     learnt = np.array([False, False, True, True, False, True, False, False])
     return Taken(np.array([5, 6, 7, 5, 8, 9, 6, 5], dtype=np.int32), learnt)

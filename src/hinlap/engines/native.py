@@ -244,12 +244,13 @@ class Kernels:
         choice, int64. logits: contiguous (M, V); with ``gradient``, softmax less 1 at the target
         takes their place."""
         rows, width = logits.shape
+        targets = targets.contiguous()
         nats = torch.empty(rows, dtype=torch.float32)
         hits = torch.empty(rows, dtype=torch.int64)
         self._library.hinlap_cross_entropy(
             logits.dtype == torch.bfloat16,
             logits.data_ptr(),
-            targets.contiguous().data_ptr(),
+            targets.data_ptr(),
             rows,
             width,
             nats.data_ptr(),
@@ -298,7 +299,7 @@ class Kernels:
         return key == value <= _WIDEST and key % 16 == 0
 
     def attends(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
-        """Whether `attend` can."""
+        """Whether `attend` can, and `causal`."""
         return (
             q.device.type == "cpu"
             and self.takes(q.dtype)
@@ -429,9 +430,10 @@ class Kernels:
         )
         return y
 
-    def takes_lora(self, rank: int, *sizes: int) -> bool:
-        """Ranks that are few beside the layers' inputs and outputs, which are 16, 32, ..."""
-        return rank <= _MOST_RANKS and len(sizes) <= _LAYERS and not any(n % 16 for n in sizes)
+    def takes_lora(self, rank: int, width: int, outs: Sequence[int]) -> bool:
+        """Ranks up to 64, up to 8 layers, inputs and outputs of 16, 32, ... numbers."""
+        fits = rank <= _MOST_RANKS and len(outs) <= _LAYERS
+        return fits and not any(size % 16 for size in (width, *outs))
 
     def lora(
         self,
@@ -445,6 +447,7 @@ class Kernels:
         what `lora_back` needs. downs: A (r, in), ups: B (out, r) of each, float32, contiguous;
         they are rounded to x's precision, as x A' is."""
         rank, width = downs[0].shape
+        sizes = [len(each) for each in ups]
         rows = -(-len(x) // 2) * (2 if x.dtype == torch.float32 else 1)
         low = x.new_empty(rows * len(ups) * -(-rank // 8) * 8, dtype=torch.float32)
         size = -(-rank // 2) * 2 * (len(ups) * width + y.shape[1])
@@ -456,7 +459,7 @@ class Kernels:
             low.data_ptr(),
             space.data_ptr(),
             scale,
-            _lora(x, downs, ups),
+            _lora(x, rank, sizes, downs, ups),
         )
         return low, space
 
@@ -464,17 +467,18 @@ class Kernels:
         self,
         grad: torch.Tensor,
         x: torch.Tensor,
-        downs: Sequence[torch.Tensor],
-        ups: Sequence[torch.Tensor],
+        rank: int,
+        sizes: Sequence[int],
         scale: float,
-        made: tuple[torch.Tensor, torch.Tensor],
+        made: Sequence[torch.Tensor],
         grad_x: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients of `lora` from grad (N, out), contiguous: added to grad_x (N, in), if there is
-        one; those of all A, (layers * r, in), and of all B, (out, r), float32."""
+        one; those of all A, (layers * r, in), and of all B, (out, r), float32. sizes: of outputs;
+        made: what `lora` gave."""
         low, space = made
-        grad_downs = low.new_empty((len(downs) * len(downs[0]), x.shape[1]))
-        grad_ups = low.new_empty((grad.shape[1], len(downs[0])))
+        grad_downs = low.new_empty((len(sizes) * rank, x.shape[1]))
+        grad_ups = low.new_empty((grad.shape[1], rank))
         grad_low = torch.empty_like(low)
         self._library.hinlap_lora_back(
             x.dtype == torch.bfloat16,
@@ -487,7 +491,7 @@ class Kernels:
             scale,
             grad_downs.data_ptr(),
             grad_ups.data_ptr(),
-            _lora(x, downs, ups),
+            _lora(x, rank, sizes),
         )
         return grad_downs, grad_ups
 
@@ -520,13 +524,20 @@ def _has_tiles() -> bool:
     return "amx_bf16" in _flags()
 
 
-def _lora(x: torch.Tensor, downs: Sequence[torch.Tensor], ups: Sequence[torch.Tensor]) -> Any:
-    """A Lora of lora.c."""
-    ends = list(itertools.accumulate(map(len, ups)))
-    pad = [0] * (_LAYERS - len(ups))
-    table = [len(x), x.shape[1], ends[-1], len(downs[0]), len(ups), *ends, *pad]
-    for some in (downs, ups):
-        table += [*(each.data_ptr() for each in some), *pad]
+def _lora(
+    x: torch.Tensor,
+    rank: int,
+    sizes: Sequence[int],
+    downs: Sequence[torch.Tensor] = (),
+    ups: Sequence[torch.Tensor] = (),
+) -> Any:
+    """A Lora of lora.c; the way back needs no pairs."""
+    ends = itertools.accumulate(sizes)
+    lists = ends, *([each.data_ptr() for each in some] for some in (downs, ups))
+    table = [len(x), x.shape[1], sum(sizes), rank, len(sizes)]
+    for some in lists:
+        padded = [*some, *[0] * _LAYERS]
+        table += padded[:_LAYERS]
     return (c_long * len(table))(*table)
 
 

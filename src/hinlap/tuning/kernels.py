@@ -30,7 +30,7 @@ NAME = "hinlap_packed"
 _QUERY_ROWS = 128  # of attention at a time
 _LONGEST_KEPT = 1024  # tokens of a sequence whose attention weights are kept
 _HEAD_ROWS = 512  # learnt tokens whose logits exist at a time
-_HEAD_BYTES = 32 * 2**20 - 4096  # of them on CPUs: more are cleared by the system at each asking
+_HEAD_BYTES = 32 * 2**20 - 4096  # of them on CPUs: what is more glibc asks the system for each time
 _LOSS_ROWS = 16  # of them, whose softmax exists at a time on CPUs: they stay in the cache
 _PACK_ROWS = 640  # of a product, for which oneDNN lays packed weights out
 _lengths: list[int] = []
@@ -126,9 +126,10 @@ class CausalAttention(torch.autograd.Function):
     """softmax(scale q k' , causal) v within each sequence, on the CPU: q (1, H, N, D), k and v
     (1, KV heads, N, D), lengths of the sequences that make up N, to (1, N, H, D).
 
-    Plain products over blocks of queries, in which heads that share their keys are rows of one.
-    The weights are kept for the way back, which takes a third of the time of torch's own kernel;
-    they are T * T / 2 numbers a head and sequence, so longer texts go by that kernel.
+    By the kernel where there is one; else by plain products over blocks of queries, in which heads
+    that share their keys are rows of one. The weights are kept for the way back, which takes a
+    third of the time of torch's own kernel; they are T * T / 2 numbers a head and sequence, so
+    longer texts go by that kernel.
     """
 
     @staticmethod
@@ -300,22 +301,21 @@ class LoraProducts(torch.autograd.Function):
             up = ups[0] if count == 1 else torch.block_diag(*ups)  # type: ignore[no-untyped-call]
             made = (flat @ down.T, down, (up * scale).to(dtype))  # (N, r of all) first
             out.addmm_(made[0], made[2].T)
-        ctx.save_for_backward(flat, *pairs, *made)
+        ctx.save_for_backward(flat, *made)
         ctx.frozen, ctx.scale, ctx.native = frozen, scale, native
-        return torch.split(out.view(*x.shape[:-1], -1), [len(each) for each in ups], -1)
+        ctx.rank, ctx.sizes = len(downs[0]), [len(each) for each in ups]
+        return torch.split(out.view(*x.shape[:-1], -1), ctx.sizes, -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        count = len(grads)
-        flat, *others = ctx.saved_tensors
-        downs, ups, made = others[:count], others[count : 2 * count], others[2 * count :]
-        rank, sizes = len(downs[0]), [len(each) for each in ups]
+        flat, *made = ctx.saved_tensors
+        rank, sizes = ctx.rank, ctx.sizes
         shape = grads[0].shape
         grad = _beside(grads).to(flat.dtype).reshape(-1, sum(sizes))
         grad_x = ctx.frozen.back(grad) if ctx.needs_input_grad[0] else None
         if ctx.native:
             grad = grad.contiguous()
-            found = ctx.native.lora_back(grad, flat, downs, ups, ctx.scale, made, grad_x)
+            found = ctx.native.lora_back(grad, flat, rank, sizes, ctx.scale, made, grad_x)
             grad_downs, grad_ups = found[0].split(rank), found[1].split(sizes)
         else:
             low, down, up = made
@@ -337,7 +337,7 @@ def _lora_kernel(
 ) -> Kernels | None:
     native = _native(flat, out)
     ups = pairs[len(pairs) // 2 :]
-    fits = native and native.takes_lora(len(pairs[0]), flat.shape[1], *map(len, ups))
+    fits = native and native.takes_lora(len(pairs[0]), flat.shape[1], [len(each) for each in ups])
     plain = (
         flat.is_contiguous()
         and out.is_contiguous()

@@ -144,10 +144,14 @@ class Learner(torch.nn.Module):
                     self._fused = gap < near
                 if self._fused:
                     self._freeze_head(inner, packs)
+                    gap = abs(float(self(probe)[0]) / probe.learnt - plain)
+                    if not gap < near:
+                        self._thaw_head(inner)
             except (kernels.NotPackableError, TypeError, ValueError, RuntimeError) as error:
                 why = str(error) or type(error).__name__
         if why:
-            self.packed, self.replaced = False, []
+            self.packed, self.replaced, self._fused = False, [], False
+            self._thaw_head(inner)
             inner.set_attn_implementation(before)
             for module in self.model.modules():  # no kernel stays where they did not agree
                 if module not in own:
@@ -161,11 +165,14 @@ class Learner(torch.nn.Module):
         weight, embedding = inner.get_output_embeddings().weight, inner.get_input_embeddings()
         if weight.requires_grad or embedding.weight.requires_grad:
             return
-        weight = weight.detach()
+        self._head = kernels.FrozenWeight(weight.detach(), None, pack=pack)
         if weight.dtype == torch.bfloat16 and "RMSNorm" in self.replaced:
-            weight = weight.clone()  # it may be the embedding's own
-            embedding.float()
-        self._head = kernels.FrozenWeight(weight, None, pack=pack)
+            embedding.float()  # a head that is the same weight stays narrow by what was detached
+
+    def _thaw_head(self, inner: Any) -> None:
+        if self._head is not None:
+            inner.get_input_embeddings().to(self._head.weight.dtype)
+            self._head = None
 
 
 def _has_plain_head(model: Any) -> bool:

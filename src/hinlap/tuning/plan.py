@@ -273,10 +273,11 @@ def memory_of(shape: Shape, recipe: Recipe, devices: Devices, lengths: Lengths) 
     master = 4 * trained / by_state if sharded else 0.0
 
     tokens = _forward_tokens(recipe, devices, lengths)
-    activations = _activation_bytes(shape, recipe, tokens)
+    activations, attention = _activation_bytes(shape, recipe, tokens), 0.0
     if devices.device.kind == "cpu":
         layers = 1 if recipe.gradient_checkpointing else shape.layers
-        activations += layers * attention_bytes(shape, narrow, tokens, lengths.longest)
+        attention = attention_bytes(shape, narrow, tokens, lengths.longest)
+        activations += layers * attention
     logits = float(_LOGIT_BYTES * shape.vocabulary * math.ceil(tokens * lengths.learnt))
 
     largest = max((x.inputs * x.outputs for x in shape.linears), default=0)
@@ -286,6 +287,7 @@ def memory_of(shape: Shape, recipe: Recipe, devices: Devices, lengths: Lengths) 
     if whole and narrow == 2 and not sharded:
         during += 2.0 * (shape.products + shape.head)  # weights cast for the products
     during += tokens * 2 * narrow * shape.inner  # gradients of activations on their way back
+    during += attention  # those of one layer's scores
     after = 0.0
     if sharded:
         bucket = min(reduce_bucket(shape.width), trained)
@@ -348,9 +350,10 @@ def _packed_bytes(shape: Shape, recipe: Recipe, device: Device) -> float:
 
 
 def _widened_bytes(shape: Shape, recipe: Recipe) -> float:
-    """Of embeddings in float32 beside a frozen bfloat16 head of its own (tuning/learner.py)."""
-    narrow = recipe.method in ("lora", "qlora") and recipe.precision == "bf16"
-    return 4.0 * shape.head if narrow and shape.rms_norms and not recipe.zero else 0.0
+    """Of embeddings in float32 where sums over layers are (tuning/learner.py), beside a bfloat16
+    head; told for all models with RMSNorms, some of which have another kind of them."""
+    narrow = recipe.method == "lora" and recipe.precision == "bf16" and not recipe.zero
+    return float((4 if shape.tied else 2) * shape.head) if narrow and shape.rms_norms else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,8 +440,9 @@ def _activation_bytes(shape: Shape, recipe: Recipe, tokens: int) -> float:
 
 
 def attention_bytes(shape: Shape, narrow: int, tokens: int, longest: int) -> float:
-    """What attention on a CPU keeps in one layer at the most: for each query of a sequence of up to
-    1,024 tokens a weight for each key up to the end of its block of 128 (tuning/kernels.py)."""
+    """What attention on a CPU keeps in one layer, of sequences that are not tiny at the most: for
+    each query of up to 1,024 tokens a weight for each key up to the end of its block of 128
+    (tuning/kernels.py; the compiled kernel's blocks are shorter)."""
     length = min(longest, 1024)
     seen = length if length <= 128 else (length + 128) / 2
     return float(narrow * shape.heads * tokens * seen)

@@ -49,6 +49,7 @@ class Shape:
     window:          tokens that it can read; 0 where the configuration does not say.
     layer:           parameters of the largest block.
     rms_norms:       whether its norms are RMSNorms.
+    tied:            whether the head's weights are the embeddings.
     linears:         every layer with a product, the head too.
     """
 
@@ -64,6 +65,7 @@ class Shape:
     window: int
     layer: int
     rms_norms: bool
+    tied: bool
     linears: tuple[Linear, ...]
 
     @property
@@ -246,6 +248,7 @@ def shape_of(config: Mapping[str, Any], name: str = "") -> Shape:
             default=0,
         ),
         rms_norms=any(norm_epsilon(module) is not None for module in model.modules()),
+        tied=output is not None and output.weight is model.get_input_embeddings().weight,
         linears=tuple(
             Linear(last, inputs, outputs, count, head)
             for (last, inputs, outputs, head), count in counts.items()

@@ -5,7 +5,6 @@
    share a word, so rows are paired (pair_rows) where it sums over tokens. Weights are kept as such
    pairs: they are what both gradients of keys and values sum over. No sum depends on threads. */
 
-#include "kernels.h"
 #include "tiles.h"
 
 enum { BLOCK = 48 }; /* queries (and keys) of a task */

@@ -84,7 +84,7 @@ INLINE void add_tile(int type, const float* const* a, long a_step, const float* 
     }
 }
 
-/* The nearest bfloat16 numbers in the lower halves of words. */
+/* As halves, of which the smallest (denormal) numbers become zero. */
 INLINE __m512i nearest(__m512 x) {
 #ifdef __AVX512BF16__
     return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x)); /* a fifth of the time */
