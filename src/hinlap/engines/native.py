@@ -35,6 +35,7 @@ _QUERIES = 64  # of one thread at a time, as in attention.c
 _TASK = 48  # queries of a sequence, as BLOCK in causal.c
 _TURNED = 64  # keys that are turned at once, as CHUNK there
 _MOST_RANKS, _LAYERS = 64, 8  # of LoRA, WIDEST and LAYERS in lora.c
+_CACHED = 32 * 2**20  # bytes of a weight whose pieces are worth laying out at each product
 _PRODUCT_ROOM = (384 + 1024) * 64  # numbers of a thread, (MOST + DEPTH) * CHUNK in matrix.c
 _FEW = 8  # rows of a product that leave a vector of 16 half empty
 PRODUCT_ROWS = 64
@@ -400,11 +401,12 @@ class Kernels:
         return grad_q, grad_k, grad_v
 
     def multiplies(self, dtype: torch.dtype, *sizes: int) -> bool:
-        """Whether `product` takes weights of these sizes and is quicker than oneDNN: not where the
-        processor multiplies tiles of bfloat16 (AMX)."""
+        """Whether `product` takes weights of these sizes and is at least as quick as oneDNN: not of
+        more than a cache holds, and not where the processor multiplies tiles of bfloat16 (AMX)."""
         if dtype == torch.bfloat16 and _has_tiles():
             return False
-        return self.takes(dtype) and not any(size % 16 for size in sizes)
+        fits = math.prod(sizes) * dtype.itemsize <= _CACHED
+        return self.takes(dtype) and fits and not any(size % 16 for size in sizes)
 
     def product(
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, back: bool

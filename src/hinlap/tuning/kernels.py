@@ -571,13 +571,13 @@ def speed_up(model: Any, *, apart: bool = False, pack: bool = False) -> list[str
 
 
 def packs(model: Any) -> bool:
-    """Whether to lay frozen bfloat16 weights out both ways for oneDNN, and there is room; of
-    float32 ones it gains a fiftieth only. Not by what is free: a resumed training must round as
-    the first one did."""
+    """Whether to lay frozen bfloat16 weights out both ways for oneDNN, where the kernel does not
+    multiply them, and there is room; of float32 ones it gains a fiftieth only. Not by what is free:
+    a resumed training must round as the first one did."""
     import psutil
 
-    weight = model.get_output_embeddings().weight
-    if model.dtype != torch.bfloat16 or _multiplying(weight, weight):  # as quick as laid out
+    native = _native(next(model.parameters()))
+    if model.dtype != torch.bfloat16 or (native and native.multiplies(model.dtype)):
         return False
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     room = psutil.virtual_memory().total * PACK_SHARE / processes
