@@ -193,6 +193,27 @@ def test_two_processes_may_open_a_new_store_at_once(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_new_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    """SQLite gives up at once, not after its timeout, where several turn a new file to WAL."""
+    for n in range(20):
+        barrier, failed = threading.Barrier(6), []
+
+        def opened(path: Path, barrier: threading.Barrier, failed: list[Exception]) -> None:
+            barrier.wait()
+            try:
+                Store(path).close()
+            except StorageError as error:
+                failed.append(error)
+
+        one = tmp_path / f"{n}.db", barrier, failed
+        threads = [threading.Thread(target=opened, args=one) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+
+
 def test_what_was_written_outlives_a_killed_process(tmp_path: Path) -> None:
     path = tmp_path / "killed.db"
     with process(path, "a") as writer:

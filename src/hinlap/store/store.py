@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from hinlap.store.tables import (
 )
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_PATIENCE = 30  # seconds that one process waits for another
 
 
 def utc_now() -> str:
@@ -296,8 +298,17 @@ class Store:
 
 def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     # WAL: readers never wait for the writer; NORMAL keeps every commit through SIGKILL
-    connection.execute("PRAGMA busy_timeout = 30000")
-    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA busy_timeout = {1000 * _PATIENCE}")
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:
+            # of a new file: SQLite does not wait where two who read it both want to write it
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
 
