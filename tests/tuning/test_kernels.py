@@ -144,6 +144,13 @@ def test_products_with_frozen_weights(dtype: torch.dtype, rows: int, width: int,
         assert all(torch.equal(results[0][i], each[i]) for each in results for i in (0, 1))
 
 
+def test_a_product_of_no_rows() -> None:
+    """A step's forward may read nothing in its last layer."""
+    frozen = kernels.FrozenWeight(torch.ones(32, 16), None, pack=False)
+    assert frozen.times(torch.ones(0, 16)).shape == (0, 32)
+    assert frozen.back(torch.ones(0, 32)).shape == (0, 16)
+
+
 def test_lora_products_whose_input_needs_no_gradient() -> None:
     down, up = drawn(2, 4), drawn(3, 2)
     x, weight = torch.ones(2, 4), torch.ones(3, 4)

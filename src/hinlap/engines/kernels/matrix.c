@@ -75,6 +75,7 @@ INLINE void some_rows(int type, const Product* p, long from, long to, long colum
    ... bias: or none. space: (MOST + DEPTH) * CHUNK float32 numbers for each thread. */
 void hinlap_product(int type, const void* x, const void* w, const void* bias, void* y, long rows,
                     long in, long out, long back, long threads, float* space) {
+    if (!rows) return;
     Product p = {x, w, bias, y, rows, in, out, back};
     long columns = (made(&p) + CHUNK - 1) / CHUNK;
     /* rows in parts where there are few columns, so that no thread waits long for another */
