@@ -335,20 +335,78 @@ def test_attention_within_sequences(lengths: tuple[int, ...], width: int) -> Non
     )
 
 
+def attention_after(
+    shared: int, lengths: tuple[int, ...], window: int | None = None
+) -> Callable[..., torch.Tensor]:
+    """One mask over all tokens: which others each of them sees."""
+    places = torch.arange(shared + sum(lengths))
+    text = torch.cat([torch.full((n,), i) for i, n in enumerate((shared, *lengths))])
+    position = torch.cat([torch.arange(shared), *(shared + torch.arange(n) for n in lengths)])
+    sees = (text[:, None] == text) | (text == 0)
+    sees &= places <= places[:, None]
+    sees &= position[:, None] - position < (window or len(places))
+
+    def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=sees, scale=0.3, enable_gqa=True
+        ).transpose(1, 2)
+
+    return plain
+
+
+def packed(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    return kernels.packed_attention(None, q, k, v, None, scaling=0.3)[0]
+
+
+# 24, 130: within a block of queries, over some; 40: no compiled kernel
+@pytest.mark.parametrize("width", [16, 40, 80])
+@pytest.mark.parametrize("shared", [2, 24, 48, 130])
+@pytest.mark.parametrize("lengths", [(1,), (1, 1), (7, 300, 2), (48, 49, 47, 65)])
+def test_attention_of_sequences_that_begin_alike(
+    lengths: tuple[int, ...], shared: int, width: int
+) -> None:
+    count = shared + sum(lengths)
+    kernels.set_sequences(lengths, shared=shared)
+    same(
+        packed,
+        attention_after(shared, lengths),
+        drawn(1, 6, count, width),
+        drawn(1, 2, count, width, seed=1),
+        drawn(1, 2, count, width, seed=2),
+    )
+
+
+@pytest.mark.parametrize("window", [None, 30])
+@pytest.mark.parametrize("shared", [10, 1026])
+def test_long_sequences_that_begin_alike(shared: int, window: int | None) -> None:
+    lengths = (4, 1020, 3)  # 1,024 tokens are the bound of the kernel
+    kernels.set_sequences(lengths, shared=shared)
+    same(
+        lambda q, k, v: kernels.packed_attention(
+            None, q, k, v, None, scaling=0.3, sliding_window=window
+        )[0],
+        attention_after(shared, lengths, window),
+        *(drawn(1, 2, shared + sum(lengths), 16, seed=i) for i in range(3)),
+    )
+
+
 @pytest.mark.parametrize("width", [16, 64])
-def test_attention_in_bfloat16_is_as_near_as_rounding_allows(width: int) -> None:
+@pytest.mark.parametrize("shared", [0, 26, 52])
+def test_attention_in_bfloat16_is_as_near_as_rounding_allows(shared: int, width: int) -> None:
     """As the model lays heads out: those of a token side by side."""
     lengths = (1, 77, 130)
+    count = shared + sum(lengths)
+    kernels.set_sequences(lengths, shared=shared)
     q, k, v = (
-        drawn(1, sum(lengths), heads, width, seed=heads).detach().bfloat16().transpose(1, 2)
+        drawn(1, count, heads, width, seed=heads).detach().bfloat16().transpose(1, 2)
         for heads in (6, 3, 2)
     )
     inputs = [q, k[:, :2], v]
     ours = [each.clone().requires_grad_() for each in inputs]
     exact = [each.double().requires_grad_() for each in inputs]
-    weights = drawn(1, sum(lengths), 6, width, seed=9).detach().bfloat16()
-    one = kernels.CausalAttention.apply(*ours, lengths, 0.3)
-    two = plain_attention(lengths)(*exact)
+    weights = drawn(1, count, 6, width, seed=9).detach().bfloat16()
+    one = packed(*ours)
+    two = attention_after(shared, lengths)(*exact)
     (one * weights).sum().backward()
     (two * weights.double()).sum().backward()
     for mine, true in ((one, two), *((a.grad, b.grad) for a, b in zip(ours, exact, strict=True))):
@@ -357,15 +415,17 @@ def test_attention_in_bfloat16_is_as_near_as_rounding_allows(width: int) -> None
         assert (mine.double() - true).abs().max() < 2**-6 * true.abs().max()
 
 
-def test_attention_rounds_the_same_with_any_number_of_threads() -> None:
+@pytest.mark.parametrize("shared", [0, 50])
+def test_attention_rounds_the_same_with_any_number_of_threads(shared: int) -> None:
     """Else a resumed training would part from the first one."""
+    kernels.set_sequences((7, 200), shared=shared)
     results = []
     before = torch.get_num_threads()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         try:
-            inputs = [drawn(1, heads, 207, 16, seed=heads) for heads in (6, 3, 3)]
-            out = kernels.CausalAttention.apply(*inputs, (7, 200), 0.3)
+            inputs = [drawn(1, heads, shared + 207, 16, seed=heads) for heads in (6, 3, 3)]
+            out = packed(*inputs)
             out.square().sum().backward()
         finally:
             torch.set_num_threads(before)

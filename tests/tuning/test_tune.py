@@ -108,7 +108,10 @@ def test_a_packed_forward_gives_the_loss_and_gradients_of_its_parts(
     from hinlap.tuning.learner import Learner, flat_of
 
     folder = make_tiny_model(tmp_path / "model", architecture, chat=True, more=more)
-    sequences = [*job(folder).encoded.taken[:4], learnt_in_the_middle()]
+    sequences = list(job(folder).encoded.taken[:4])
+    start, middle = sequences[0].ids[:20], learnt_in_the_middle()
+    ids, learnt = np.append(start, middle.ids), np.append(start < 0, middle.learnt)
+    sequences.append(Taken(ids, learnt))
     plain = AutoModelForCausalLM.from_pretrained(folder).train()
     total = torch.zeros(())
     for each in sequences:
@@ -120,13 +123,36 @@ def test_a_packed_forward_gives_the_loss_and_gradients_of_its_parts(
 
     learner = Learner(AutoModelForCausalLM.from_pretrained(folder).train())
     assert learner.packed is packed, learner.why_not
-    nats, _ = learner(flat_of(sequences, "cpu"))
-    nats.backward()
-    assert nats.item() == pytest.approx(total.item(), rel=1e-4)
-    for (name, ours), theirs in zip(
-        learner.model.named_parameters(), plain.parameters(), strict=True
-    ):
-        assert torch.allclose(ours.grad, theirs.grad, atol=2e-3, rtol=1e-3), name
+    assert learner.shares is packed
+    for share in (False, True)[: 1 + packed]:
+        flat = flat_of(sequences, "cpu", share=share)
+        assert (flat.shared > 0) is share
+        nats, _ = learner(flat)
+        nats.backward()
+        assert nats.item() == pytest.approx(total.item(), rel=1e-4)
+        for (name, ours), theirs in zip(
+            learner.model.named_parameters(), plain.parameters(), strict=True
+        ):
+            assert torch.allclose(ours.grad, theirs.grad, atol=2e-3, rtol=1e-3), name
+        learner.zero_grad()
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_what_sequences_begin_with_is_not_shared_where_something_is_dropped(
+    tiny_model: Path,
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from hinlap.tuning.learner import Learner
+
+    shares = []
+    for dropout in (0.0, 0.1):
+        net = AutoModelForCausalLM.from_pretrained(tiny_model)
+        lora = LoraConfig(task_type="CAUSAL_LM", lora_dropout=dropout)
+        shares.append(Learner(get_peft_model(net, lora)).shares)
+    net = AutoModelForCausalLM.from_pretrained(tiny_model, attention_dropout=0.1)
+    assert [*shares, Learner(net).shares] == [True, False, False]
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -185,6 +211,47 @@ def test_a_forward_has_no_token_that_nothing_reads() -> None:
     assert flat.positions.tolist() == [0, 1, 0, 1, 2, 3, 4, 0, 1]
     assert flat.read.tolist() == [0, 1, 3, 4, 6, 7, 8]
     assert flat.targets.tolist() == [6, 7, 7, 5, 9, 6, 7]
+
+
+def begins(start: list[int], length: int, learnt: int) -> Taken:
+    """So many tokens, learnt from the one at ``learnt`` on."""
+    ids = np.array([*start, *range(40, 40 + length - len(start))], dtype=np.int32)
+    return Taken(ids, np.arange(length) >= learnt)
+
+
+def test_tokens_that_all_begin_with_lie_there_once() -> None:
+    from hinlap.tuning.learner import flat_of
+
+    start = list(range(10, 22))
+    flat = flat_of([begins(start, 20, 14), begins(start, 16, 15)], "cpu", share=True)
+    assert (flat.shared, flat.lengths) == (12, (7, 3))
+    assert flat.ids.tolist() == [*start, *range(40, 47), *range(40, 43)]
+    assert flat.positions.tolist() == [*range(12), *range(12, 19), *range(12, 15)]
+    assert flat.read.tolist() == [*range(13, 19), 21]
+    assert flat.targets.tolist() == [*range(42, 48), 43]
+
+
+@pytest.mark.parametrize(
+    ("sequences", "shared"),
+    [
+        ([begins(list(range(12)), 20, 14)], 0),  # one alone
+        ([begins(list(range(13)), 20, 14), begins(list(range(13)), 20, 15)], 12),  # an odd number
+        ([begins([], 20, 14), begins([], 20, 14)], 12),  # one and the same: 13 is read
+        ([begins([], 20, 20), begins([], 20, 20)], 18),  # none learnt from
+        ([begins([], 20, 14), begins([], 20, 10)], 8),
+        ([begins([], 20, 14), begins([], 20, 9)], 8),
+        ([begins([], 20, 14), begins([], 20, 8)], 0),  # too few
+        ([begins([], 20, 14), begins([], 20, 1)], 0),
+        ([begins([1], 20, 14), begins([2], 20, 14)], 0),
+    ],
+)
+def test_how_many_tokens_are_shared(sequences: list[Taken], shared: int) -> None:
+    from hinlap.tuning.learner import flat_of
+
+    flat = flat_of(sequences, "cpu", share=True)
+    assert flat.shared == shared
+    assert (flat.read >= shared).all()
+    assert len(flat.ids) == shared + sum(flat.lengths)
 
 
 @pytest.mark.parametrize("recipe", [changed(LORA, **CALM), FULL], ids=["lora", "full"])

@@ -355,13 +355,15 @@ class Kernels:
         lengths: tuple[int, ...],
         scale: float,
         *,
+        shared: int,
         keep: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """softmax(scale q k', causal) v within each of the sequences that make up N, and with
         ``keep`` what `causal_back` needs. q: (1, H, N, D), k and v: (1, KV heads, N, D), numbers of
-        a head side by side; to (1, N, H, D)."""
+        a head side by side; to (1, N, H, D). shared: so many tokens, an even number, come first and
+        begin every sequence; lengths: of what follows of each."""
         out = v.new_empty((1, q.shape[2], q.shape[1], q.shape[3]))
-        plan = _Causal(q, k, lengths)
+        plan = _Causal(q, k, lengths, shared)
         kept = v.new_empty(plan.kept, dtype=torch.float32) if keep else None
         space = v.new_empty(plan.space(2 * k.shape[1]), dtype=torch.float32)
         plan.run(
@@ -382,6 +384,8 @@ class Kernels:
         kept: torch.Tensor,
         lengths: tuple[int, ...],
         scale: float,
+        *,
+        shared: int,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Gradients of `causal` in q, k and v from ``grad`` (1, N, H, D), in their shapes."""
         grad = grad if grad.stride(-1) == 1 else grad.contiguous()
@@ -389,7 +393,7 @@ class Kernels:
             each.new_empty((1, each.shape[2], each.shape[1], each.shape[3])).transpose(1, 2)
             for each in (q, k, v)
         )
-        plan = _Causal(q, k, lengths)
+        plan = _Causal(q, k, lengths, shared)
         size = plan.space(2 * (q.shape[1] + k.shape[1])) + plan.kept
         plan.run(
             self._library.hinlap_causal_back,
@@ -546,16 +550,19 @@ def _lora(
 class _Causal:
     """What causal.c is told of the sequences of a forward."""
 
-    def __init__(self, q: torch.Tensor, k: torch.Tensor, lengths: tuple[int, ...]) -> None:
+    def __init__(
+        self, q: torch.Tensor, k: torch.Tensor, lengths: tuple[int, ...], shared: int
+    ) -> None:
         self._wide = q.dtype == torch.float32
-        self._blocks, rooms, kept, longest = _causal_blocks(lengths, self._wide)
+        self._blocks, rooms, kept, longest = _causal_blocks(lengths, shared, self._wide)
         heads, groups, width = q.shape[1], k.shape[1], q.shape[3]
-        self._sizes = (groups, heads // groups, width, rooms, kept, longest)
+        self._followers = len(lengths) if shared else 0
+        self._sizes = (groups, heads // groups, width, rooms, kept, longest, self._followers)
         self.kept = heads * kept
 
     def space(self, heads: int) -> int:
         """Numbers of float32, with room for so many heads' keys, values or the like."""
-        *_, width, rooms, _, longest = self._sizes
+        _, _, width, rooms, _, longest, _ = self._sizes
         words = width if self._wide else width // 2
         return heads * rooms * words + 2 * torch.get_num_threads() * _TASK * longest
 
@@ -578,7 +585,7 @@ class _Causal:
             not self._wide,
             (c_long * len(heads))(*heads),
             self._blocks.ctypes.data,
-            len(self._blocks),
+            len(self._blocks) - self._followers,
             (c_long * len(sizes))(*sizes),
             scale,
             kept,
@@ -587,18 +594,28 @@ class _Causal:
 
 
 @functools.lru_cache(8)
-def _causal_blocks(lengths: tuple[int, ...], wide: bool) -> tuple[Array, int, int, int]:
-    """(n, 5) Blocks of causal.c, those with most keys first; rooms, kept and longest there."""
-    blocks, begin, room, kept = [], 0, 0, 0
-    for length in lengths:
-        for start in range(0, length, _TASK):
+def _causal_blocks(
+    lengths: tuple[int, ...], shared: int, wide: bool
+) -> tuple[Array, int, int, int]:
+    """(n, 6) Blocks of causal.c, those with most keys first, and behind them the first blocks of
+    sequences that follow shared tokens; rooms, kept and longest there."""
+    sequences = [(shared, shared + length) for length in lengths]
+    if shared:
+        sequences.insert(0, (0, shared))
+    blocks, firsts, begin, room, kept = [], [], 0, 0, 0
+    for first, length in sequences:
+        begin -= first
+        for start in range(first, length, _TASK):
             end = min(start + _TASK, length)
-            blocks.append((begin, length, room, start, kept))
+            blocks.append((begin, length, room, start, kept, first))
+            if first == start and first:
+                firsts.append(blocks[-1])
             rows = (end - start + 1) // 2 * (2 if wide else 1)
             kept += rows * (-(-end // 16) * 16)
         begin, room = begin + length, room + -(-length // _TURNED) * _TURNED
     blocks.sort(key=lambda block: -block[3])
-    return np.array(blocks, np.int64), room, kept, -(-max(lengths) // 16) * 16
+    longest = max(length for _, length in sequences)
+    return np.array(blocks + firsts, np.int64), room, kept, -(-longest // 16) * 16
 
 
 def queries_at_once(tokens: int, heads: int, groups: int) -> int:

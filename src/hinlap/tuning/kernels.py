@@ -34,6 +34,7 @@ _HEAD_BYTES = 32 * 2**20 - 4096  # of them on CPUs: what is more glibc asks the 
 _LOSS_ROWS = 16  # of them, whose softmax exists at a time on CPUs: they stay in the cache
 _PACK_ROWS = 640  # of a product, for which oneDNN lays packed weights out
 _lengths: list[int] = []
+_shared: list[int] = [0]
 _read: list[torch.Tensor] = []
 
 
@@ -50,11 +51,15 @@ class NotPackableError(Exception):
     """This architecture asks attention for something that is not here."""
 
 
-def set_sequences(lengths: Sequence[int], read: torch.Tensor | None = None) -> None:
+def set_sequences(
+    lengths: Sequence[int], read: torch.Tensor | None = None, shared: int = 0
+) -> None:
     """Tokens of each sequence of the coming flat forward, and the places (M,) of those whose last
-    hidden state is read; None for all."""
+    hidden state is read; None for all. shared: tokens before them, an even number, that every
+    sequence goes on from."""
     _lengths[:] = lengths
     _read[:] = [] if read is None else [read]
+    _shared[:] = [shared]
 
 
 def register() -> None:
@@ -80,7 +85,8 @@ def packed_attention(
     (1, N, H, D); causal within each sequence, nothing between them."""
     if softcap or attention_mask is not None or others.get("s_aux") is not None:
         raise NotPackableError("its attention has soft caps, sinks or masks of its own")
-    if sum(_lengths) != query.shape[2]:
+    lengths, [shared] = tuple(_lengths), _shared
+    if shared + sum(lengths) != query.shape[2]:
         raise ValueError(f"{query.shape[2]} tokens in sequences of {_lengths}")
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -88,19 +94,56 @@ def packed_attention(
     most = min(window, _LONGEST_KEPT)
     if query.device.type != "cpu" or dropout or value.shape[-1] != query.shape[-1]:
         most = 0
+    if not shared:
+        return _of_each(query, key, value, lengths, scale, window, most, dropout), None
+    if shared + max(lengths) <= most and _attending(query, key, value):
+        return CausalAttention.apply(query, key, value, lengths, scale, shared), None  # type: ignore[no-untyped-call]
+    whole, own = _places(lengths, shared, query.device)
+    query, key, value = (each.index_select(2, whole) for each in (query, key, value))
+    lengths = tuple(shared + length for length in lengths)
+    out = _of_each(query, key, value, lengths, scale, window, most, dropout)
+    return out.index_select(1, own), None
+
+
+@functools.lru_cache(2)
+def _places(
+    lengths: tuple[int, ...], shared: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the tokens of all sequences lie after tokens that they share, and where among those
+    each token of the forward comes first."""
+    begin, own = shared, list(range(shared))
+    whole: list[int] = []
+    for length in lengths:
+        own += range(len(whole) + shared, len(whole) + shared + length)
+        whole += [*range(shared), *range(begin, begin + length)]
+        begin += length
+    return torch.tensor(whole, device=device), torch.tensor(own, device=device)
+
+
+def _of_each(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    lengths: tuple[int, ...],
+    scale: float,
+    window: int,
+    most: int,
+    dropout: float,
+) -> torch.Tensor:
+    """Attention of whole sequences, (1, N, H, D). most: tokens of one whose weights are kept."""
     parts = []
     runs: list[tuple[int, ...]] = []  # short sequences side by side, others by themselves
-    for short, group in itertools.groupby(_lengths, lambda length: length <= most):
+    for short, group in itertools.groupby(lengths, lambda length: length <= most):
         run = tuple(group)
         runs += [run] if short else [(length,) for length in run]
     split: list[tuple[torch.Tensor, ...]] = [(each,) for each in (query, key, value)]
     if len(runs) > 1:  # of one run it would copy on the way back
         counts = [sum(run) for run in runs]
         split = [torch.split(each, counts, 2) for each in (query, key, value)]
-    for lengths, q, k, v in zip(runs, *split, strict=True):
-        length = lengths[0]
+    for run, q, k, v in zip(runs, *split, strict=True):
+        length = run[0]
         if length <= most:
-            parts.append(CausalAttention.apply(q, k, v, lengths, scale))  # type: ignore[no-untyped-call]
+            parts.append(CausalAttention.apply(q, k, v, run, scale))  # type: ignore[no-untyped-call]
             continue
         mask = None
         if length > window:
@@ -119,12 +162,18 @@ def packed_attention(
                 enable_gqa=q.shape[1] != k.shape[1],
             ).transpose(1, 2)
         )
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1), None
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _attending(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Kernels | None:
+    native = _native(q, k, v)
+    return native if native and native.attends(q, k, v) else None
 
 
 class CausalAttention(torch.autograd.Function):
     """softmax(scale q k' , causal) v within each sequence, on the CPU: q (1, H, N, D), k and v
-    (1, KV heads, N, D), lengths of the sequences that make up N, to (1, N, H, D).
+    (1, KV heads, N, D), lengths of the sequences that make up N, to (1, N, H, D). shared: tokens
+    that lie before them and begin each; the kernel alone takes them.
 
     By the kernel where there is one; else by plain products over blocks of queries, in which heads
     that share their keys are rows of one. The weights are kept for the way back, which takes a
@@ -140,13 +189,13 @@ class CausalAttention(torch.autograd.Function):
         v: torch.Tensor,
         lengths: tuple[int, ...],
         scale: float,
+        shared: int = 0,
     ) -> torch.Tensor:
-        ctx.lengths, ctx.scale = lengths, scale
-        native = _native(q, k, v)
-        native = native if native and native.attends(q, k, v) else None
-        ctx.native = native
+        ctx.lengths, ctx.scale, ctx.shared = lengths, scale, shared
+        ctx.native = native = _attending(q, k, v)
         if native:
-            out, weights = native.causal(q, k, v, lengths, scale, keep=any(ctx.needs_input_grad))
+            keep = any(ctx.needs_input_grad)
+            out, weights = native.causal(q, k, v, lengths, scale, shared=shared, keep=keep)
             ctx.save_for_backward(q, k, v, weights)
             return out
         heads, count, width = q.shape[1:]
@@ -177,8 +226,10 @@ class CausalAttention(torch.autograd.Function):
         q, k, v, *kept = ctx.saved_tensors
         if ctx.native:
             grad = grads[0].to(v.dtype)
-            found = ctx.native.causal_back(grad, q, k, v, kept[0], ctx.lengths, ctx.scale)
-            return *found, None, None
+            found = ctx.native.causal_back(
+                grad, q, k, v, kept[0], ctx.lengths, ctx.scale, shared=ctx.shared
+            )
+            return *found, None, None, None
         grad = grads[0][0].transpose(0, 1)  # (H, N, D)
         heads, width = q.shape[1], q.shape[3]
         groups = k.shape[1]
@@ -204,7 +255,7 @@ class CausalAttention(torch.autograd.Function):
                 else:
                     sums = [more_k, more_v]
             grad_k[0, :, begin:end], grad_v[0, :, begin:end] = sums
-        return grad_q.mul_(ctx.scale), grad_k.mul_(ctx.scale), grad_v, None, None
+        return grad_q.mul_(ctx.scale), grad_k.mul_(ctx.scale), grad_v, None, None, None
 
 
 def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -595,7 +646,7 @@ def _only_what_is_read(module: Any) -> None:
     whole = module.forward
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        if not _read or x.dim() != 3 or x.shape[1] != sum(_lengths):
+        if not _read or x.dim() != 3 or x.shape[1] != sum(_lengths) + sum(_shared):
             return whole(x)  # type: ignore[no-any-return]
         [places] = _read
         made = whole(x[:, places])

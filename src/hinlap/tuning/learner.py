@@ -1,7 +1,9 @@
 """A causal model that gives the summed loss of flat batches of sequences.
 
 Where the architecture allows, sequences lie packed in one forward; else they go one by one. Which
-it is, a check at the beginning decides: both ways must give the same loss.
+it is, a check at the beginning decides: both ways must give the same loss. Tokens that all of them
+begin with, as templates do, are computed once: all of a sequence's later tokens see the same of
+them, and their gradients add up.
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from hinlap.tuning import kernels
 from hinlap.tuning.kernels import unwrapped
 from hinlap.tuning.lessons import Taken
 
+_FEWEST_SHARED = 8  # tokens: of fewer, what is saved is lost in attention
 _NEAR = {torch.float32: 1e-3, torch.bfloat16: 0.05}  # nats a token between two ways of computing
 
 
@@ -25,6 +29,7 @@ class Flat:
     """Sequences one behind the other, each up to the last token whose next one is learnt.
 
     ids, positions: (N,). read: (M,) places whose next token is learnt; targets: (M,) that token.
+    shared: tokens at the front that begin every sequence; lengths: of what follows of each.
     """
 
     ids: torch.Tensor
@@ -32,36 +37,56 @@ class Flat:
     read: torch.Tensor
     targets: torch.Tensor
     lengths: tuple[int, ...]
+    shared: int = 0
 
     @property
     def learnt(self) -> int:
         return len(self.targets)
 
 
-def flat_of(sequences: Sequence[Taken], device: Any) -> Flat:
-    ids, positions, read, targets, start = [], [], [], [], 0
+def flat_of(sequences: Sequence[Taken], device: Any, *, share: bool = False) -> Flat:
+    """share: whether tokens that all begin with lie there once."""
+    shared = _shared_start(sequences) if share else 0
+    first = torch.from_numpy(sequences[0].ids[:shared]).long()
+    ids, positions, read, targets, start = [first], [torch.arange(shared)], [], [], 0
     for each in sequences:
         places = torch.from_numpy(each.learnt).nonzero()[:, 0]
         count = int(places[-1]) if len(places) else len(each)  # nothing reads what follows
         own = torch.from_numpy(each.ids).long()
-        ids.append(own[:count])
-        positions.append(torch.arange(count))
+        ids.append(own[shared:count])
+        positions.append(torch.arange(shared, count))
         read.append(start + places - 1)
         targets.append(own[places])
-        start += count
+        start += count - shared
     return Flat(
         torch.cat(ids).to(device),
         torch.cat(positions).to(device),
         torch.cat(read).to(device),
         torch.cat(targets).to(device),
-        tuple(map(len, ids)),
+        tuple(map(len, ids[1:])),
+        shared,
     )
+
+
+def _shared_start(sequences: Sequence[Taken]) -> int:
+    """How many tokens all begin with before the first whose next one is learnt: an even number,
+    or 0 where it is not worth it."""
+    if len(sequences) < 2:
+        return 0
+    firsts = [int(each.learnt.argmax()) if each.learnt.any() else len(each) for each in sequences]
+    most = min(firsts) - 1
+    starts = np.stack([each.ids[:most] for each in sequences])
+    same = (starts == starts[0]).all(0)
+    count = most if same.all() else int(same.argmin())
+    return count // 2 * 2 if count >= _FEWEST_SHARED else 0
 
 
 class Learner(torch.nn.Module):
     """forward gives (summed nats of learnt tokens, how many of them were the first choice).
 
     packed: whether sequences share a forward. why_not: why they do not; "" where they do.
+    shares: whether it takes tokens that all begin with once: not where something is dropped, since
+    each sequence draws for itself.
     replaced: the kinds of modules that kernels stand in for.
     apart: weights are there only while their own module runs (ZeRO-3): no kernel takes those of
     another.
@@ -71,6 +96,7 @@ class Learner(torch.nn.Module):
         super().__init__()
         self.model = model
         self.packed = False
+        self.shares = False
         self.replaced: list[str] = []
         self._fused = False
         self._head: kernels.FrozenWeight | None = None
@@ -96,7 +122,7 @@ class Learner(torch.nn.Module):
         return torch.stack(nats).sum(), torch.stack(hits).sum()
 
     def _packed_loss(self, flat: Flat) -> tuple[torch.Tensor, torch.Tensor]:
-        kernels.set_sequences(flat.lengths, flat.read)
+        kernels.set_sequences(flat.lengths, flat.read, flat.shared)
         if not self._fused:
             logits = self.model(
                 input_ids=flat.ids[None],
@@ -122,7 +148,8 @@ class Learner(torch.nn.Module):
         if not getattr(inner, "_supports_attention_backend", False):
             return "transformers does not route its attention through the common interface"
         device = next(inner.parameters()).device
-        probe = _probe(inner.config.get_text_config().vocab_size, device)
+        sequences = _probe(inner.config.get_text_config().vocab_size)
+        probe = flat_of(sequences, device)
         training = self.model.training
         self.model.eval()
         before = inner.config._attn_implementation
@@ -147,10 +174,14 @@ class Learner(torch.nn.Module):
                     gap = abs(float(self(probe)[0]) / probe.learnt - plain)
                     if not gap < near:
                         self._thaw_head(inner)
+                if not why and not _drops(self.model):
+                    nats, _ = self(flat_of(sequences, device, share=True))
+                    gap = abs(float(nats) / probe.learnt - plain)
+                    self.shares = gap < near
             except (kernels.NotPackableError, TypeError, ValueError, RuntimeError) as error:
                 why = str(error) or type(error).__name__
         if why:
-            self.packed, self.replaced, self._fused = False, [], False
+            self.packed, self.shares, self.replaced, self._fused = False, False, [], False
             self._thaw_head(inner)
             inner.set_attn_implementation(before)
             for module in self.model.modules():  # no kernel stays where they did not agree
@@ -180,19 +211,24 @@ def _has_plain_head(model: Any) -> bool:
     return type(head) is torch.nn.Linear and head.bias is None and not head.weight.is_meta
 
 
-def _probe(vocabulary: int, device: Any) -> Flat:
-    """Three sequences of random tokens: of fewer, bfloat16's rounding alone moves the loss by more
-    than `_NEAR`."""
-    import numpy as np
+def _drops(model: Any) -> bool:
+    config = unwrapped(model).config.get_text_config()
+    layers = (each for each in model.modules() if isinstance(each, torch.nn.Dropout))
+    return bool(getattr(config, "attention_dropout", 0)) or any(each.p > 0 for each in layers)
 
+
+def _probe(vocabulary: int) -> list[Taken]:
+    """Three sequences of random tokens, the first ones the same: of fewer, bfloat16's rounding
+    alone moves the loss by more than `_NEAR`."""
     generator = np.random.default_rng(0)
     sequences = []
     for length in (64, 40, 90):
         learnt = np.ones(length, dtype=np.bool_)
         learnt[: length // 2] = False  # so that most of what is skipped could be seen by others
         ids = generator.integers(0, vocabulary, length).astype(np.int32)
+        ids[:10] = np.arange(10) % vocabulary
         sequences.append(Taken(ids, learnt))
-    return flat_of(sequences, device)
+    return sequences
 
 
 def quick_products(device: str) -> contextlib.AbstractContextManager[None]:

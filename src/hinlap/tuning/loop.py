@@ -21,7 +21,7 @@ import torch
 
 from hinlap.core.errors import EngineError, StorageError
 from hinlap.core.progress import Progress
-from hinlap.tuning.learner import flat_of, quick_products
+from hinlap.tuning.learner import quick_products
 from hinlap.tuning.lessons import Taken
 from hinlap.tuning.processes import Spread, keep, led
 from hinlap.tuning.recipe import Recipe
@@ -166,7 +166,7 @@ class Loop:
         scale = accelerator.num_processes / learnt  # the mean over processes is taken
         for index, places in enumerate(forwards):
             # a process without sequences goes along with one that does not count
-            flat = flat_of([sequences[i] for i in places or [0]], accelerator.device)
+            flat = self._spread.flat([sequences[i] for i in places or [0]])
             last = index == len(forwards) - 1
             nats = self._spread.learn(flat, scale if places else 0.0, last=last)
             if places:
@@ -186,7 +186,7 @@ class Loop:
         forwards = dealt(lengths, accelerator.num_processes, self.recipe.forward_tokens)
         with torch.no_grad():
             for places in forwards[accelerator.process_index]:
-                flat = flat_of([self._held_out[i] for i in places or [0]], accelerator.device)
+                flat = self._spread.flat([self._held_out[i] for i in places or [0]])
                 nats, hits = self._spread.weigh(flat)
                 if places:
                     sums += torch.stack([nats.double(), hits.double()])

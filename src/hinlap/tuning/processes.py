@@ -35,7 +35,8 @@ from hinlap.core.errors import (
 from hinlap.data.whole_file import write_whole
 from hinlap.tuning.deepspeed_config import deepspeed_config
 from hinlap.tuning.kernels import unwrapped
-from hinlap.tuning.learner import Flat, Learner
+from hinlap.tuning.learner import Flat, Learner, flat_of
+from hinlap.tuning.lessons import Taken
 from hinlap.tuning.recipe import Recipe
 
 Sharing = Literal["none", "copies", "fsdp", "zero"]
@@ -176,6 +177,9 @@ class Spread:
             "zero": f"DeepSpeed ZeRO-{self.stage}",
         }
         return names[self.sharing]
+
+    def flat(self, sequences: Sequence[Taken]) -> Flat:
+        return flat_of(sequences, self.accelerator.device, share=self.learner.shares)
 
     def weigh(self, flat: Flat) -> tuple[torch.Tensor, torch.Tensor]:
         """As the learner. Products are in bfloat16 where the weights that train are float32;

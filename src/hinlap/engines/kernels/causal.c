@@ -3,7 +3,10 @@
    Words are float32 numbers or pairs of bfloat16 ones: each product takes one word of each of a
    tile's rows and one vector of words of the other side. Numbers along which a product sums must
    share a word, so rows are paired (pair_rows) where it sums over tokens. Weights are kept as such
-   pairs: they are what both gradients of keys and values sum over. No sum depends on threads. */
+   pairs: they are what both gradients of keys and values sum over. No sum depends on threads.
+
+   Tokens that all sequences begin with may lie there once, before all others: a sequence by
+   themselves, which the others follow. */
 
 #include "tiles.h"
 
@@ -81,10 +84,11 @@ INLINE float weigh(float* x, long n, float scale) {
     return 1.f / _mm512_reduce_add_ps(sum);
 }
 
-/* `count` queries of a sequence from its `start` on. begin: tokens before the sequence, of so many;
-   room: the same where each is a multiple of CHUNK; kept: words of weights before the block. */
+/* `count` queries of a sequence from its `start` on, none before `shared`: those tokens are the
+   first of all, and even in number. begin: where token 0 of the sequence, of `length`, would lie;
+   room: the same where each has a multiple of CHUNK; kept: words of weights before the block. */
 typedef struct {
-    long begin, length, room, start, kept;
+    long begin, length, room, start, kept, shared;
 } Block;
 
 /* Numbers of heads: the first one's, and bytes from a token and from a head to the next. */
@@ -93,8 +97,9 @@ typedef struct {
     long token, head;
 } Heads;
 
+/* followers: sequences that follow shared tokens; their first blocks lie behind all blocks. */
 typedef struct {
-    long kv_heads, group, width, rooms, kept, longest, threads;
+    long kv_heads, group, width, rooms, kept, longest, followers, threads;
 } Sizes;
 
 INLINE long count_of(const Block* b) { return least(BLOCK, b->length - b->start); }
@@ -104,6 +109,19 @@ INLINE long kept_of(int type, const Block* b) {
 }
 INLINE char* rows_of(const Heads* x, long head, const Block* b, long start) {
     return x->at + head * x->head + (b->begin + start) * x->token;
+}
+
+/* A whole sequence's rows of a head: turned, and paired from `from` on. */
+INLINE void turn_sequence(const Heads* x, long head, const Block* b, long words, float* to) {
+    turn_rows(x->at + head * x->head, b->shared, rows_of(x, head, b, 0), x->token, b->length, words,
+              to);
+}
+INLINE void pair_sequence(int type, const Heads* x, long head, const Block* b, long from,
+                          long width, float* to) {
+    pair_rows(type, x->at + head * x->head + from * x->token, x->token, b->shared - from, width,
+              to + words_of(type, from) * width);
+    pair_rows(type, rows_of(x, head, b, b->shared), x->token, b->length - b->shared, width,
+              to + words_of(type, b->shared) * width);
 }
 
 /* One task of the forward: a block's queries of one head. own: room of this thread. */
@@ -183,28 +201,30 @@ INLINE void attend_back(int type, const Heads* grad, const Heads* grad_q, const 
                       rows_of(grad_q, head, b, b->start), grad_q->token);
 }
 
-/* One task more: what all queries after them give to a block's keys (of slopes and queries) or
-   values (of weights and gradients). kept: of the first of the group's heads. */
-INLINE void gather(int type, const Block* b, long group, const float* kept, long kept_head,
-                   const float* rows, long rows_head, long width, const Heads* to, long kv_head) {
+/* One task more: what all queries after them, those of followers too, give to a block's keys (of
+   slopes and queries) or values (of weights and gradients). kept: of the first of the group's
+   heads. */
+INLINE void gather(int type, const Block* b, const Block* followers, long n, long group,
+                   const float* kept, long kept_head, const float* rows, long rows_head, long width,
+                   const Heads* to, long kv_head) {
     long count = count_of(b), pace = type ? 2 : 1;
     for (long t = 0; t < count; t += TILE)
         for (long from = 0; from < width; from += 16 * VECTORS) {
             __m512 sums[TILE][VECTORS];
             clear(sums);
-            for (long h = 0; h < group; h++) {
-                long kept_before = b->kept;
-                for (Block of = *b; of.start < b->length; of.start += BLOCK) {
-                    long row = row_of(&of), skip = of.start == b->start ? t / pace : 0;
-                    const float* at =
-                        kept + h * kept_head + kept_before + skip * row + b->start + t;
+            for (long i = 0; i < group * (1 + n); i++) {
+                long h = i / (1 + n), own = i % (1 + n) == 0;
+                Block of = own ? *b : followers[i % (1 + n) - 1];
+                for (; of.start < of.length; of.start += BLOCK) {
+                    long row = row_of(&of), skip = own && of.start == b->start ? t / pace : 0;
+                    const float* at = kept + h * kept_head + of.kept + skip * row + b->start + t;
                     const float* a[TILE];
-                    for (int i = 0; i < TILE; i++) a[i] = at + least(i, count - t - 1);
+                    for (int j = 0; j < TILE; j++) a[j] = at + least(j, count - t - 1);
                     add_tile(
                         type, a, row,
-                        rows + h * rows_head + ((b->room + of.start) / pace + skip) * width + from,
+                        rows + h * rows_head + ((of.room + of.start) / pace + skip) * width + from,
                         width, width - from, words_of(type, count_of(&of)) - skip, sums);
-                    kept_before += kept_of(type, &of);
+                    of.kept += kept_of(type, &of);
                 }
             }
             put_rows(type, sums, least(TILE, count - t), rows_of(to, kv_head, b, b->start + t),
@@ -227,9 +247,9 @@ void hinlap_causal(int type, const Heads* heads, const Block* blocks, long n, co
         for (long i = 0; i < n * z.kv_heads; i++) {
             const Block* b = blocks + i / z.kv_heads;
             long g = i % z.kv_heads, at = g * side + b->room * words;
-            if (b->start) continue;
-            turn_rows(rows_of(k, g, b, 0), k->token, b->length, words, keys + at);
-            pair_rows(type, rows_of(v, g, b, 0), v->token, b->length, z.width, values + at);
+            if (b->start != b->shared) continue;
+            turn_sequence(k, g, b, words, keys + at);
+            pair_sequence(type, v, g, b, 0, z.width, values + at);
         }
 #pragma omp for schedule(dynamic)
         for (long i = 0; i < n * all; i++) {
@@ -263,17 +283,17 @@ void hinlap_causal_back(int type, const Heads* heads, const Block* blocks, long 
         for (long i = 0; i < n * z.kv_heads; i++) {
             const Block* b = blocks + i / z.kv_heads;
             long g = i % z.kv_heads, at = g * side + b->room * words;
-            if (b->start) continue;
-            turn_rows(rows_of(v, g, b, 0), v->token, b->length, words, values + at);
-            pair_rows(type, rows_of(k, g, b, 0), k->token, b->length, z.width, keys + at);
+            if (b->start != b->shared) continue;
+            turn_sequence(v, g, b, words, values + at);
+            pair_sequence(type, k, g, b, 0, z.width, keys + at);
         }
 #pragma omp for schedule(dynamic)
         for (long i = 0; i < n * all; i++) {
             const Block* b = blocks + i / all;
             long h = i % all, at = h * side + b->room * words;
-            if (b->start) continue;
-            pair_rows(type, rows_of(q, h, b, 0), q->token, b->length, z.width, queries + at);
-            pair_rows(type, rows_of(grad, h, b, 0), grad->token, b->length, z.width, grads + at);
+            if (b->start != b->shared) continue;
+            pair_sequence(type, q, h, b, b->shared, z.width, queries + at);
+            pair_sequence(type, grad, h, b, b->shared, z.width, grads + at);
         }
 #pragma omp for schedule(dynamic)
         for (long i = 0; i < n * all; i++) {
@@ -296,10 +316,13 @@ void hinlap_causal_back(int type, const Heads* heads, const Block* blocks, long 
             const float* weights = (i % 2 ? kept : slopes) + h * z.kept;
             const float* rows = (i % 2 ? grads : queries) + h * side;
             const Heads* into = to + 1 + i % 2;
+            long more = b->shared ? 0 : z.followers;
             if (type)
-                gather(1, b, z.group, weights, z.kept, rows, side, z.width, into, g);
+                gather(1, b, blocks + n, more, z.group, weights, z.kept, rows, side, z.width, into,
+                       g);
             else
-                gather(0, b, z.group, weights, z.kept, rows, side, z.width, into, g);
+                gather(0, b, blocks + n, more, z.group, weights, z.kept, rows, side, z.width, into,
+                       g);
         }
     }
 }

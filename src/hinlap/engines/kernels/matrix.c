@@ -23,7 +23,7 @@ INLINE void lay_out(int type, const Product* p, long from, long depth, long colu
                     float* to) {
     long size = type ? 2 : 4, pace = type ? 2 : 1, row = p->in * size;
     if (!p->back)
-        turn_rows(p->w + column * row + from * 4, row, width, depth, to);
+        turn_rows(0, 0, p->w + column * row + from * 4, row, width, depth, to);
     else
         pair_rows(type, p->w + from * pace * row + column * size, row,
                   least(depth * pace, p->out - from * pace), width, to);

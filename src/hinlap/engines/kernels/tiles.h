@@ -121,15 +121,18 @@ static inline void pair_rows(int type, const char* x, long row, long n, long wid
         }
 }
 
-/* n rows of `words` words, turned in pieces of CHUNK rows: (pieces, words, CHUNK). */
-static inline void turn_rows(const char* x, long row, long n, long words, float* to) {
+/* n rows of `words` words, turned in pieces of CHUNK rows: (pieces, words, CHUNK). The first
+   `shared` rows are those of `early`. */
+static inline void turn_rows(const char* early, long shared, const char* x, long row, long n,
+                             long words, float* to) {
     for (long r = 0; r < up_to(n, CHUNK); r += 16)
         for (long w = 0; w < words; w += 16) {
             __m512i from[16], turned[16];
             __mmask16 mask = (__mmask16)((1u << least(16, words - w)) - 1);
-            for (int i = 0; i < 16; i++)
-                from[i] = r + i < n ? _mm512_maskz_loadu_epi32(mask, x + (r + i) * row + 4 * w)
-                                    : _mm512_setzero_si512();
+            for (int i = 0; i < 16; i++) {
+                const char* at = (r + i < shared ? early : x) + (r + i) * row + 4 * w;
+                from[i] = r + i < n ? _mm512_maskz_loadu_epi32(mask, at) : _mm512_setzero_si512();
+            }
             turn_words(from, turned);
             float* at = to + r / CHUNK * CHUNK * words + w * CHUNK + r % CHUNK;
             for (int i = 0; i < least(16, words - w); i++)
