@@ -45,12 +45,23 @@ def same(
             assert torch.allclose(mine.grad, theirs.grad, atol=10 * tolerance, rtol=10 * tolerance)
 
 
+@pytest.fixture(params=["ours", "torch's"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose product of frozen weights it is that LoRA adds to."""
+    if request.param == "torch's":
+        monkeypatch.setattr(kernels, "_multiplying", lambda *_: None)
+
+
 # of 5 to 7 there is no compiled kernel; 1 and 7 rows: not whole tiles
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("rows", [1, 7, 50])
 @pytest.mark.parametrize(
     ("width", "outs", "rank"),
-    [(5, [7], 3), (5, [4, 2, 1], 3), (32, [16], 3), (80, [64, 16, 32], 8), (16, [48, 16], 21)],
+    [
+        *[(5, [7], 3), (5, [4, 2, 1], 3), (32, [16], 3), (80, [64, 16, 32], 8)],
+        *[(16, [48, 16], 21), (16, [80, 144, 64], 9), (16, [16] * 8, 1)],
+    ],
 )
 def test_lora_products(biased: bool, rows: int, width: int, outs: list[int], rank: int) -> None:
     weight = drawn(sum(outs), width, seed=1).detach()
@@ -71,6 +82,7 @@ def test_lora_products(biased: bool, rows: int, width: int, outs: list[int], ran
     same(ours, plain, x, *downs, *ups)
 
 
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("rank", [3, 8, 64])
 def test_lora_products_in_bfloat16_are_as_near_as_rounding_allows(rank: int) -> None:
     outs, rows, width = [64, 32], 51, 96
@@ -96,21 +108,23 @@ def test_lora_products_in_bfloat16_are_as_near_as_rounding_allows(rank: int) -> 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_lora_products_round_the_same_with_any_number_of_threads(dtype: torch.dtype) -> None:
-    if kernels.kernels() is None:
+    native = kernels.kernels()
+    if native is None or not native.multiplies(dtype):
         pytest.skip("torch's own products may part")
-    x, y, grad = (drawn(77, n, seed=n).detach().to(dtype) for n in (64, 96, 96))
-    downs, ups = [drawn(8, 64).detach()] * 2, [drawn(n, 8, seed=n).detach() for n in (64, 32)]
+    x, weight, grad = (drawn(*n, seed=1).detach().to(dtype) for n in ((77, 64), (96, 64), (77, 96)))
+    frozen = kernels.FrozenWeight(weight, None, pack=False)
+    downs, ups = [drawn(8, 64)] * 2, [drawn(n, 8, seed=n) for n in (64, 32)]
     results = []
     before = torch.get_num_threads()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         try:
-            out, grad_x = y.clone(), x.clone()
-            made = kernels.kernels().lora(x, downs, ups, 2.0, out)
-            found = kernels.kernels().lora_back(grad, x, 8, (64, 32), 2.0, made, grad_x)
+            inputs = [each.detach().clone().requires_grad_() for each in (x, *downs, *ups)]
+            out = torch.cat(kernels.LoraProducts.apply(inputs[0], frozen, 2.0, *inputs[1:]), -1)
+            out.backward(grad)
         finally:
             torch.set_num_threads(before)
-        results.append((out, grad_x, *found))
+        results.append((out, *(each.grad for each in inputs)))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
@@ -278,7 +292,7 @@ def test_the_head_s_loss(rows: int) -> None:
 )
 @pytest.mark.parametrize("pack", [False, True])
 def test_the_loss_of_a_frozen_head(pack: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_HEAD_BYTES", 2 * 40 * 20)  # 20 rows at a time
+    monkeypatch.setattr(kernels, "_HEAD_ROWS", 20)  # at a time
     weight = drawn(40, 48, seed=1).detach().bfloat16()
     hidden, targets = drawn(50, 48).detach().bfloat16(), torch.arange(50) % 40
     mine, true = hidden.clone().requires_grad_(), hidden.double().requires_grad_()

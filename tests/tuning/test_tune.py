@@ -180,8 +180,8 @@ def test_a_head_that_cannot_be_frozen_leaves_the_model_as_it_was(
                 raise RuntimeError("no memory")
             super().__init__(weight, bias, pack=pack)
 
-        def times(self, x: torch.Tensor) -> torch.Tensor:
-            found = super().times(x)
+        def times_there(self, x: torch.Tensor) -> torch.Tensor:
+            found = super().times_there(x)
             if len(self.weight) == rows and when == "used":
                 raise RuntimeError("no memory")
             return found * (2 if len(self.weight) == rows and when == "far off" else 1)

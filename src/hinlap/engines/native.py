@@ -34,7 +34,9 @@ _WIDEST = 256  # of a head, as in attention.c
 _QUERIES = 64  # of one thread at a time, as in attention.c
 _TASK = 48  # queries of a sequence, as BLOCK in causal.c
 _TURNED = 64  # keys that are turned at once, as CHUNK there
-_MOST_RANKS, _LAYERS = 64, 8  # of LoRA, WIDEST and LAYERS in lora.c
+_MOST_RANKS = 64  # of LoRA: more were not tried
+_RANKS, _LAYERS = 8, 8  # at once, EIGHT in lora.c, and at the most, LAYERS in tiles.h
+_THIN = 13  # words of Thin in tiles.h
 _CACHED = 32 * 2**20  # bytes of a weight whose pieces are worth laying out at each product
 _PRODUCT_ROOM = (384 + 1024) * 64  # numbers of a thread, (MOST + DEPTH) * CHUNK in matrix.c
 _FEW = 8  # rows of a product that leave a vector of 16 half empty
@@ -63,13 +65,30 @@ _SIGNATURES = {
         *[c_int, c_void_p, c_long, c_void_p, c_long, c_long, c_void_p, *[c_long] * 4],
         *[c_float, c_float, c_long, c_long, c_void_p],
     ],
-    "hinlap_product": [c_int, *[c_void_p] * 4, *[c_long] * 5, c_void_p],
+    "hinlap_product": [c_int, *[c_void_p] * 4, *[c_long] * 4, c_void_p, c_long, c_void_p],
     "hinlap_causal": [c_int, *[c_void_p] * 2, c_long, c_void_p, c_float, *[c_void_p] * 2],
     "hinlap_causal_back": [c_int, *[c_void_p] * 2, c_long, c_void_p, c_float, *[c_void_p] * 2],
-    "hinlap_lora": [c_int, *[c_void_p] * 4, c_float, c_void_p],
-    "hinlap_lora_back": [c_int, *[c_void_p] * 6, c_float, *[c_void_p] * 3],
+    "hinlap_lora": [c_int, *[c_void_p] * 4, c_float, *[c_void_p] * 2],
+    "hinlap_lora_back": [c_int, *[c_void_p] * 6, c_float, *[c_void_p] * 4],
+    "hinlap_spread": [c_int, c_void_p, c_long, c_void_p],
     "hinlap_block": [c_int, *[c_void_p] * 7, c_long],
 }
+
+
+class Thin:
+    """What LoRA adds to a product, as `Thin` in tiles.h tells it, and the memory where it is."""
+
+    __slots__ = ("_library", "_memory", "told")
+
+    def __init__(self, library: ctypes.CDLL, *memory: torch.Tensor) -> None:
+        self._library, self._memory = library, memory
+        self.told = (c_long * _THIN)()
+
+    def added_to(self, y: torch.Tensor) -> torch.Tensor:
+        """y, a product (N, all columns), with it."""
+        y = y.contiguous()
+        self._library.hinlap_spread(y.dtype == torch.bfloat16, self.told, len(y), y.data_ptr())
+        return y
 
 
 class Kernels:
@@ -405,20 +424,32 @@ class Kernels:
         return grad_q, grad_k, grad_v
 
     def multiplies(self, dtype: torch.dtype, *sizes: int) -> bool:
-        """Whether `product` takes weights of these sizes and is at least as quick as oneDNN: not of
-        more than a cache holds, and not where the processor multiplies tiles of bfloat16 (AMX)."""
-        if dtype == torch.bfloat16 and _has_tiles():
-            return False
+        """Whether `product` takes weights of these sizes and is at least as quick as oneDNN, both
+        ways: not of more than a cache holds, and not where the processor multiplies tiles of
+        bfloat16 (AMX)."""
         fits = math.prod(sizes) * dtype.itemsize <= _CACHED
-        return self.takes(dtype) and fits and not any(size % 16 for size in sizes)
+        return fits and self.multiplies_forward(dtype, *sizes)
+
+    def multiplies_forward(self, dtype: torch.dtype, *sizes: int) -> bool:
+        """As `multiplies`, where nothing is multiplied back."""
+        tiles = dtype == torch.bfloat16 and _has_tiles()
+        return self.takes(dtype) and not tiles and not any(size % 16 for size in sizes)
 
     def product(
-        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, back: bool
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        *,
+        back: bool,
+        thin: Thin | None = None,
+        to: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """x W' + b of x (N, in), W (out, in) and b (out,) or none, or with ``back`` x W of x
-        (N, out), all contiguous; sums in float32."""
+        (N, out), all contiguous; sums in float32. thin: what is added; to: where the result
+        goes."""
         out, width = weight.shape
-        y = x.new_empty((len(x), width if back else out))
+        y = x.new_empty((len(x), width if back else out)) if to is None else to
         threads = torch.get_num_threads()
         space = x.new_empty(threads * _PRODUCT_ROOM, dtype=torch.float32)
         self._library.hinlap_product(
@@ -431,6 +462,7 @@ class Kernels:
             width,
             out,
             back,
+            None if thin is None else thin.told,
             threads,
             space.data_ptr(),
         )
@@ -447,27 +479,27 @@ class Kernels:
         downs: Sequence[torch.Tensor],
         ups: Sequence[torch.Tensor],
         scale: float,
-        y: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adds scale * x A' B' of layers with the same contiguous x (N, in) to y (N, out of all);
-        what `lora_back` needs. downs: A (r, in), ups: B (out, r) of each, float32, contiguous;
-        they are rounded to x's precision, as x A' is."""
+    ) -> tuple[Thin, tuple[torch.Tensor, torch.Tensor]]:
+        """What layers with the same contiguous x (N, in) add to its product (N, out of all), scale
+        * x A' B' of each; and what `lora_back` needs. downs: A (r, in), ups: B (out, r) of each,
+        float32, contiguous; they are rounded to x's precision, as x A' is."""
         rank, width = downs[0].shape
         sizes = [len(each) for each in ups]
-        rows = -(-len(x) // 2) * (2 if x.dtype == torch.float32 else 1)
-        low = x.new_empty(rows * len(ups) * -(-rank // 8) * 8, dtype=torch.float32)
-        size = -(-rank // 2) * 2 * (len(ups) * width + y.shape[1])
-        space = x.new_empty(size, dtype=torch.float32)
+        low, numbers = _low(x, rank, len(ups))
+        room = -(-rank // _RANKS) * _RANKS
+        space = low.new_empty(room * (len(ups) * width + sum(sizes)))
+        thin = Thin(self._library, numbers, space)
         self._library.hinlap_lora(
             x.dtype == torch.bfloat16,
             x.data_ptr(),
-            y.data_ptr(),
             low.data_ptr(),
+            numbers.data_ptr(),
             space.data_ptr(),
             scale,
             _lora(x, rank, sizes, downs, ups),
+            thin.told,
         )
-        return low, space
+        return thin, (low, space)
 
     def lora_back(
         self,
@@ -477,29 +509,30 @@ class Kernels:
         sizes: Sequence[int],
         scale: float,
         made: Sequence[torch.Tensor],
-        grad_x: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients of `lora` from grad (N, out), contiguous: added to grad_x (N, in), if there is
-        one; those of all A, (layers * r, in), and of all B, (out, r), float32. sizes: of outputs;
-        made: what `lora` gave."""
+    ) -> tuple[Thin, tuple[torch.Tensor, torch.Tensor]]:
+        """From grad (N, out), contiguous: what `lora` adds to the product grad W, and gradients of
+        all A, (layers * r, in), and of all B, (out, r), float32. sizes: of outputs; made: what
+        `lora` gave for this."""
         low, space = made
         grad_downs = low.new_empty((len(sizes) * rank, x.shape[1]))
         grad_ups = low.new_empty((grad.shape[1], rank))
-        grad_low = torch.empty_like(low)
+        grad_low, numbers = _low(x, rank, len(sizes))
+        thin = Thin(self._library, numbers, space)
         self._library.hinlap_lora_back(
             x.dtype == torch.bfloat16,
             grad.data_ptr(),
             x.data_ptr(),
             low.data_ptr(),
             space.data_ptr(),
-            None if grad_x is None else grad_x.data_ptr(),
             grad_low.data_ptr(),
+            numbers.data_ptr(),
             scale,
             grad_downs.data_ptr(),
             grad_ups.data_ptr(),
             _lora(x, rank, sizes),
+            thin.told,
         )
-        return grad_downs, grad_ups
+        return thin, (grad_downs, grad_ups)
 
     def block(
         self,
@@ -528,6 +561,15 @@ class Kernels:
 @functools.cache
 def _has_tiles() -> bool:
     return "amx_bf16" in _flags()
+
+
+def _low(x: torch.Tensor, rank: int, layers: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Room for low of lora.c, and for the same as numbers in x's precision."""
+    rows, pitch = -(-len(x) // 2) * 2, layers * -(-rank // _RANKS) * _RANKS
+    if x.dtype == torch.float32:
+        low = x.new_empty((rows, pitch))
+        return low, low
+    return x.new_empty((rows // 2, pitch), dtype=torch.float32), x.new_empty((rows, pitch))
 
 
 def _lora(

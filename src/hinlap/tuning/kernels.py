@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from hinlap.engines.fused import has_gated_silu, norm_epsilon
-from hinlap.engines.native import Kernels, kernels
+from hinlap.engines.native import Kernels, Thin, kernels
 from hinlap.engines.packing import SAME_INPUT, packed_product, packed_weight, packing_pays
 from hinlap.tuning.shape import PACK_SHARE
 
@@ -289,27 +290,47 @@ class FrozenWeight:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, pack: bool) -> None:
         self.weight, self.bias = weight, bias
+        self._room: torch.Tensor | None = None
         self._packed: list[Any] = []
         if pack:
             self._packed = [packed_weight(side, _PACK_ROWS) for side in (weight, weight.T)]
 
-    def times(self, x: torch.Tensor) -> torch.Tensor:
-        """x W' + b of x (N, in), in W's precision."""
-        if self._packed:
-            return packed_product(x, self._packed[0], self.bias)
+    def times(self, x: torch.Tensor, thin: Thin | None = None) -> torch.Tensor:
+        """x W' + b of x (N, in), in W's precision, and what LoRA adds."""
         native = _multiplying(x, self.weight, self.bias)
-        if native:
-            return native.product(x.contiguous(), self.weight, self.bias, back=False)
-        return functional.linear(x, self.weight, self.bias)
-
-    def back(self, grad: torch.Tensor) -> torch.Tensor:
-        """grad W of grad (N, out), in W's precision."""
+        if native and not self._packed:
+            return native.product(x.contiguous(), self.weight, self.bias, back=False, thin=thin)
         if self._packed:
-            return packed_product(grad, self._packed[1], None)
+            made = packed_product(x, self._packed[0], self.bias)
+        else:
+            made = functional.linear(x, self.weight, self.bias)
+        return thin.added_to(made) if thin else made
+
+    @property
+    def keeps_room(self) -> bool:
+        """Whether `times_there` puts results where the last ones were."""
+        return self.weight.device.type == "cpu" and not self._packed
+
+    def times_there(self, x: torch.Tensor) -> torch.Tensor:
+        """As `times`, without a bias, until the next call: large results would be new memory from
+        the system each time, for it to clear."""
+        if not self.keeps_room:
+            return self.times(x)
+        if self._room is None or len(self._room) < len(x):
+            self._room = self.weight.new_empty((len(x), len(self.weight)))
+        room, native = self._room[: len(x)], _native(x, self.weight)
+        fits = native and native.multiplies_forward(x.dtype, *self.weight.shape)
+        if native and fits and self.weight.is_contiguous():
+            return native.product(x.contiguous(), self.weight, None, back=False, to=room)
+        return torch.mm(x, self.weight.T, out=room)
+
+    def back(self, grad: torch.Tensor, thin: Thin | None = None) -> torch.Tensor:
+        """grad W of grad (N, out), in W's precision, and what LoRA adds."""
         native = _multiplying(grad, self.weight)
-        if native:
-            return native.product(grad.contiguous(), self.weight, None, back=True)
-        return grad @ self.weight
+        if native and not self._packed:
+            return native.product(grad.contiguous(), self.weight, None, back=True, thin=thin)
+        made = packed_product(grad, self._packed[1], None) if self._packed else grad @ self.weight
+        return thin.added_to(made) if thin else made
 
 
 def _multiplying(
@@ -342,12 +363,13 @@ class LoraProducts(torch.autograd.Function):
         downs, ups = pairs[:count], pairs[count:]
         dtype = frozen.weight.dtype
         flat = x.to(dtype).reshape(-1, x.shape[-1])
-        out = frozen.times(flat)
-        native = _lora_kernel(flat, out, pairs)
+        native = _lora_kernel(flat, pairs)
         made: tuple[torch.Tensor, ...]
         if native:
-            made = native.lora(flat, downs, ups, scale, out)
+            thin, made = native.lora(flat, downs, ups, scale)
+            out = frozen.times(flat, thin)
         else:
+            out = frozen.times(flat)
             down = (torch.cat(downs) if count > 1 else downs[0]).to(dtype)
             up = ups[0] if count == 1 else torch.block_diag(*ups)  # type: ignore[no-untyped-call]
             made = (flat @ down.T, down, (up * scale).to(dtype))  # (N, r of all) first
@@ -363,16 +385,18 @@ class LoraProducts(torch.autograd.Function):
         rank, sizes = ctx.rank, ctx.sizes
         shape = grads[0].shape
         grad = _beside(grads).to(flat.dtype).reshape(-1, sum(sizes))
-        grad_x = ctx.frozen.back(grad) if ctx.needs_input_grad[0] else None
+        grad_x = None
         if ctx.native:
             grad = grad.contiguous()
-            found = ctx.native.lora_back(grad, flat, rank, sizes, ctx.scale, made, grad_x)
+            thin, found = ctx.native.lora_back(grad, flat, rank, sizes, ctx.scale, made)
             grad_downs, grad_ups = found[0].split(rank), found[1].split(sizes)
+            if ctx.needs_input_grad[0]:
+                grad_x = ctx.frozen.back(grad, thin)
         else:
             low, down, up = made
             grad_low = grad @ up  # (N, r of all)
-            if grad_x is not None:
-                grad_x.addmm_(grad_low, down)
+            if ctx.needs_input_grad[0]:
+                grad_x = ctx.frozen.back(grad).addmm_(grad_low, down)
             grad_downs = (grad_low.T @ flat).float().split(rank)
             grad_ups = tuple(
                 block[:, place * rank : (place + 1) * rank].float() * ctx.scale
@@ -383,16 +407,12 @@ class LoraProducts(torch.autograd.Function):
         return grad_x, None, None, *grad_downs, *grad_ups
 
 
-def _lora_kernel(
-    flat: torch.Tensor, out: torch.Tensor, pairs: Sequence[torch.Tensor]
-) -> Kernels | None:
-    native = _native(flat, out)
+def _lora_kernel(flat: torch.Tensor, pairs: Sequence[torch.Tensor]) -> Kernels | None:
+    native = _native(flat)
     ups = pairs[len(pairs) // 2 :]
     fits = native and native.takes_lora(len(pairs[0]), flat.shape[1], [len(each) for each in ups])
-    plain = (
-        flat.is_contiguous()
-        and out.is_contiguous()
-        and all(each.dtype == torch.float32 and each.is_contiguous() for each in pairs)
+    plain = flat.is_contiguous() and all(
+        each.dtype == torch.float32 and each.is_contiguous() for each in pairs
     )
     return native if fits and plain else None
 
@@ -533,12 +553,13 @@ class HeadLoss(torch.autograd.Function):
         grad_hidden = torch.empty_like(flat) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         most = _HEAD_ROWS
-        if flat.device.type == "cpu":
+        if flat.device.type == "cpu" and not (frozen and frozen.keeps_room):
             most = min(most, max(_LOSS_ROWS, _HEAD_BYTES // (len(weight) * weight.element_size())))
+        most = math.ceil(len(flat) / max(1, math.ceil(len(flat) / most))) or 1  # pieces alike
         learns = wants_hidden or wants_weight
         for start in range(0, len(flat), most):
             rows = flat[start : start + most].to(weight.dtype)
-            logits = frozen.times(rows) if frozen else rows @ weight.T
+            logits = frozen.times_there(rows) if frozen else rows @ weight.T
             found_nats, found_hits = _cross_entropy(
                 logits, targets[start : start + len(rows)], learns
             )

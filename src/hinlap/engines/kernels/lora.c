@@ -4,12 +4,12 @@
 
    low, x A' of all layers, is kept as words: float32 numbers (rows, pitch), or pairs of bfloat16
    ones of two rows (rows / 2, pitch), each layer's from a multiple of EIGHT on, zeros where there
-   is nothing. No sum depends on threads. */
+   is nothing. What it adds is that of `Thin`. No sum depends on threads. */
 
 #include "tiles.h"
 
-/* ranks at once; vectors of columns of a task that sums over all rows; layers and ranks at most */
-enum { EIGHT = 8, SIDE = 3, LAYERS = 8, WIDEST = 64 };
+/* ranks at once; vectors of columns of a task that sums over all rows */
+enum { EIGHT = 8, SIDE = 3 };
 
 /* Outputs of each layer end at `ends`; downs and ups: its A and B as they are learnt, float32. */
 typedef struct {
@@ -17,41 +17,37 @@ typedef struct {
     const float *downs[LAYERS], *ups[LAYERS];
 } Lora;
 
-INLINE long layer_room(const Lora* z) { return up_to(z->rank, EIGHT); }
-INLINE long pitch_of(const Lora* z) { return z->layers * layer_room(z); }
-INLINE long begin_of(const Lora* z, long layer) { return layer ? z->ends[layer - 1] : 0; }
-INLINE const char* number_at(const void* x, long i, int type) {
-    return (const char*)x + i * (type ? 2 : 4);
-}
+INLINE long room_of(const Lora* z) { return up_to(z->rank, EIGHT); }
+INLINE long pitch_of(const Lora* z) { return z->layers * room_of(z); }
 
-/* The pairs in the precision of the products, rows for each rank, of an even number of them: A of
-   one layer after the other, (layers * ranks, in), and B' of all side by side times scale, (ranks,
-   out), each as numbers and as words of two rows. Of float32 these are the same. */
+/* The pairs in the precision of the products, with zeros up to each layer's room: A of one layer
+   after the other, (layers * room, in), and B' of all side by side times scale, (room, out), each
+   as numbers and as words of two rows. Of float32 these are the same. */
 typedef struct {
-    long ranks;
-    float *downs, *down_words, *ups, *up_words;
+    char *downs, *ups;
+    float *down_words, *up_words;
 } Pairs;
 
 INLINE Pairs pairs_in(int type, const Lora* z, float* space) {
-    long ranks = up_to(z->rank, 2), downs = z->layers * ranks * z->in, ups = ranks * z->out;
-    if (!type) return (Pairs){ranks, space, space, space + downs, space + downs};
+    long downs = pitch_of(z) * z->in, ups = room_of(z) * z->out;
     float* then = space + downs;
-    return (Pairs){ranks, space, space + downs / 2, then, then + ups / 2};
+    if (!type) return (Pairs){(char*)space, (char*)then, space, then};
+    return (Pairs){(char*)space, (char*)then, space + downs / 2, then + ups / 2};
 }
 
 /* Columns [o, o + 16) of one layer's A, or of its B'. */
 INLINE void prepare(int type, const Lora* z, const Pairs* p, long layer, int up, long o,
                     float scale) {
-    long row = up ? z->out : z->in, begin = up ? begin_of(z, layer) : 0;
-    char* numbers = (char*)(up ? p->ups : p->downs);
+    long row = up ? z->out : z->in, begin = up ? begin_of(z->ends, layer) : 0;
+    char* numbers = up ? p->ups : p->downs;
     float* words = up ? p->up_words : p->down_words;
     if (!up) {
-        numbers += layer * p->ranks * row * (type ? 2 : 4);
-        words += layer * p->ranks * row / (type ? 2 : 1);
+        numbers += layer * room_of(z) * row * (type ? 2 : 4);
+        words += words_of(type, layer * room_of(z)) * row;
     }
     __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     places = _mm512_mullo_epi32(places, _mm512_set1_epi32((int)z->rank));
-    for (long r = 0; r < z->rank; r += 2) {
+    for (long r = 0; r < room_of(z); r += 2) {
         __m512 two[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
         for (long i = 0; i < least(2, z->rank - r); i++)
             two[i] = up ? _mm512_mul_ps(
@@ -83,14 +79,14 @@ INLINE __m512 two_by_eight(int type, const float* a, const float* b, const float
     return sums_of(sums);
 }
 
-/* low of `count` rows of one layer, x's rows `row` bytes apart, and the same as numbers, (count,
-   WIDEST). others: (rank, width) numbers, rows `other_row` bytes apart. */
-INLINE void lower(int type, const char* x, long row, long count, const char* others, long other_row,
-                  long width, long rank, float* low, long pitch, void* numbers) {
+/* low of `count` rows of one layer, x's rows `row` bytes apart, in bfloat16 also as numbers, pitch
+   of a row. others: (rank, width) numbers, rows `other` bytes apart. */
+INLINE void lower(int type, const char* x, long row, long count, const char* others, long other,
+                  long width, long rank, float* low, uint16_t* numbers, long pitch) {
     for (long t = 0; t < rank; t += EIGHT) {
         const float* some[EIGHT];
         for (int i = 0; i < EIGHT; i++)
-            some[i] = (const float*)(others + least(t + i, rank - 1) * other_row);
+            some[i] = (const float*)(others + least(t + i, rank - 1) * other);
         for (long r = 0; r < count; r += 2) {
             const char *one = x + r * row, *two = r + 1 < count ? one + row : one;
             __m512 sums = two_by_eight(type, (const float*)one, (const float*)two, some,
@@ -99,42 +95,33 @@ INLINE void lower(int type, const char* x, long row, long count, const char* oth
             there |= r + 1 < count ? there << EIGHT : 0;
             sums = _mm512_maskz_mov_ps(there, sums);
             if (!type) {
-                for (int i = 0; i < 2; i++) {
-                    __m256 half =
-                        i ? _mm512_extractf32x8_ps(sums, 1) : _mm512_castps512_ps256(sums);
-                    _mm256_storeu_ps(low + (r + i) * pitch + t, half);
-                    _mm256_storeu_ps((float*)numbers + (r + i) * WIDEST + t, half);
-                }
+                _mm256_storeu_ps(low + r * pitch + t, _mm512_castps512_ps256(sums));
+                _mm256_storeu_ps(low + (r + 1) * pitch + t, _mm512_extractf32x8_ps(sums, 1));
                 continue;
             }
             __m512i words = nearest(sums);
-            __m256i first_row = _mm512_castsi512_si256(words);
-            __m256i other_row_ = _mm512_extracti64x4_epi64(words, 1), both;
-            both = _mm256_or_si256(first_row, _mm256_slli_epi32(other_row_, 16));
+            __m256i above = _mm512_castsi512_si256(words);
+            __m256i below = _mm512_extracti64x4_epi64(words, 1);
+            __m256i both = _mm256_or_si256(above, _mm256_slli_epi32(below, 16));
             _mm256_storeu_si256((__m256i*)(low + r / 2 * pitch + t), both);
-            uint16_t* at = (uint16_t*)numbers + r * WIDEST + t;
-            _mm_storeu_si128((__m128i*)at, _mm256_cvtepi32_epi16(first_row));
-            _mm_storeu_si128((__m128i*)(at + WIDEST), _mm256_cvtepi32_epi16(other_row_));
+            uint16_t* at = numbers + r * pitch + t;
+            _mm_storeu_si128((__m128i*)at, _mm256_cvtepi32_epi16(above));
+            _mm_storeu_si128((__m128i*)(at + pitch), _mm256_cvtepi32_epi16(below));
         }
     }
 }
 
-/* y += numbers (count, WIDEST) times paired rows of b, of columns [from, to), `row` bytes and b_row
-   words apart. */
-INLINE void spread(int type, const char* numbers, long count, const float* b, long b_row, long rank,
-                   char* y, long row, long from, long to) {
-    const float* rows[TILE];
-    find_rows(numbers, WIDEST * (type ? 2 : 4), count, rows);
-    for (; from < to; from += 16 * VECTORS) {
-        __m512 sums[TILE][VECTORS];
-#pragma GCC unroll 6
-        for (int i = 0; i < TILE; i++)
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++)
-                sums[i][v] = some_numbers(y + (i < count ? i : 0) * row, from + 16 * v,
-                                          to - from - 16 * v, type);
-        add_tile(type, rows, 1, b + from, b_row, to - from, words_of(type, rank), sums);
-        put_rows(type, sums, count, y, row, from, to);
+/* The rows of a tile of x, or back, of the gradient of all outputs. */
+INLINE void lower_tile(int type, const Lora* z, const Pairs* p, long tile, const void* x, int back,
+                       float* low, uint16_t* numbers) {
+    long r = tile * TILE, count = least(TILE, z->rows - r), size = type ? 2 : 4;
+    long row = back ? z->out : z->in, pitch = pitch_of(z);
+    for (long l = 0; l < z->layers; l++) {
+        long begin = back ? begin_of(z->ends, l) : 0, room = l * room_of(z);
+        const char* others = back ? p->ups + begin * size : p->downs + room * z->in * size;
+        lower(type, (const char*)x + (r * row + begin) * size, row * size, count, others,
+              row * size, back ? z->ends[l] - begin : z->in, z->rank,
+              low + words_of(type, r) * pitch + room, numbers + r * pitch + room, pitch);
     }
 }
 
@@ -182,7 +169,7 @@ INLINE void over_rows(int type, int vectors, const float* low, long pitch, const
 INLINE void gradient(int type, const float* low, long pitch, const void* x, long row, long rows,
                      long from, long to, long rank, float scale, int turned, float* found) {
     long vectors = least(SIDE, (to - from) / 16), bytes = row * (type ? 2 : 4);
-    const char* at = number_at(x, from, type);
+    const char* at = (const char*)x + from * (type ? 2 : 4);
     for (long t = 0; t < rank; t += EIGHT) {
         float some[EIGHT][16 * SIDE];
         switch (vectors) {
@@ -201,30 +188,23 @@ INLINE void gradient(int type, const float* low, long pitch, const void* x, long
     }
 }
 
-/* Rows of a tile: low of x, and what it adds to y. */
-INLINE void tile_of_rows(int type, const Lora* z, const Pairs* p, long tile, const void* x, void* y,
-                         float* low) {
-    float numbers[TILE * WIDEST];
-    long r = tile * TILE, count = least(TILE, z->rows - r), size = type ? 2 : 4;
-    for (long l = 0; l < z->layers; l++) {
-        lower(type, number_at(x, r * z->in, type), z->in * size, count,
-              number_at(p->downs, l * p->ranks * z->in, type), z->in * size, z->in, z->rank,
-              low + r / (type ? 2 : 1) * pitch_of(z) + l * layer_room(z), pitch_of(z), numbers);
-        spread(type, (const char*)numbers, count, p->up_words, z->out, z->rank,
-               (char*)y + r * z->out * size, z->out * size, begin_of(z, l), z->ends[l]);
-    }
-}
-
-/* Adds to y (rows, out) scale * x A' B' of each layer, x (rows, in). space: ranks * (layers * in +
-   out) float32 numbers, for the way back too. */
-void hinlap_lora(int type, const void* x, void* y, float* low, float* space, float scale,
-                 const Lora* sizes) {
+/* What is added to x's product by `Thin`: numbers low (even rows, pitch) of x, and B' as words.
+   space: room * (layers * in + out) float32 numbers, for the way back too. numbers: of bfloat16 low
+   as such, (even rows, pitch). */
+void hinlap_lora(int type, const void* x, float* low, void* numbers, float* space, float scale,
+                 const Lora* sizes, Thin* thin) {
     Lora z = *sizes;
     Pairs p = pairs_in(type, &z, space);
+    *thin = (Thin){.layers = z.layers,
+                   .depth = words_of(type, room_of(&z)),
+                   .row = pitch_of(&z) * (type ? 2 : 4),
+                   .numbers = type ? numbers : low,
+                   .words = p.up_words};
+    memcpy(thin->ends, z.ends, sizeof z.ends);
 #pragma omp parallel
     {
         for (long l = 0; l < z.layers; l++) {
-            long columns = z.ends[l] - begin_of(&z, l);
+            long columns = z.ends[l] - begin_of(z.ends, l);
 #pragma omp for schedule(static) nowait
             for (long o = 0; o < z.in + columns; o += 16)
                 if (type)
@@ -236,26 +216,9 @@ void hinlap_lora(int type, const void* x, void* y, float* low, float* space, flo
 #pragma omp for schedule(static)
         for (long tile = 0; tile < (z.rows + TILE - 1) / TILE; tile++)
             if (type)
-                tile_of_rows(1, &z, &p, tile, x, y, low);
+                lower_tile(1, &z, &p, tile, x, 0, low, numbers);
             else
-                tile_of_rows(0, &z, &p, tile, x, y, low);
-    }
-}
-
-/* The same rows of the way back: low of grad, and what it adds to the gradient of x, if any. */
-INLINE void tile_back(int type, const Lora* z, const Pairs* p, long tile, const void* grad,
-                      void* grad_x, float* low) {
-    float numbers[TILE * WIDEST];
-    long r = tile * TILE, count = least(TILE, z->rows - r), size = type ? 2 : 4;
-    for (long l = 0; l < z->layers; l++) {
-        long begin = begin_of(z, l);
-        lower(type, number_at(grad, r * z->out + begin, type), z->out * size, count,
-              number_at(p->ups, begin, type), z->out * size, z->ends[l] - begin, z->rank,
-              low + r / (type ? 2 : 1) * pitch_of(z) + l * layer_room(z), pitch_of(z), numbers);
-        if (grad_x)
-            spread(type, (const char*)numbers, count,
-                   p->down_words + l * p->ranks / (type ? 2 : 1) * z->in, z->in, z->rank,
-                   (char*)grad_x + r * z->in * size, z->in * size, 0, z->in);
+                lower_tile(0, &z, &p, tile, x, 0, low, numbers);
     }
 }
 
@@ -266,39 +229,44 @@ INLINE void pair_gradient(int type, const Lora* z, long task, const void* grad, 
     long wide = 16 * SIDE, pitch = pitch_of(z), of_x = (z->in + wide - 1) / wide;
     if (task < of_x) {
         for (long l = 0; l < z->layers; l++)
-            gradient(type, grad_low + l * layer_room(z), pitch, x, z->in, z->rows, task * wide,
-                     z->in, z->rank, 1.f, 0, grad_downs + l * z->rank * z->in);
+            gradient(type, grad_low + l * room_of(z), pitch, x, z->in, z->rows, task * wide, z->in,
+                     z->rank, 1.f, 0, grad_downs + l * z->rank * z->in);
         return;
     }
     task -= of_x;
     for (long l = 0; l < z->layers; l++) {
-        long begin = begin_of(z, l), tasks = (z->ends[l] - begin + wide - 1) / wide;
+        long begin = begin_of(z->ends, l), tasks = (z->ends[l] - begin + wide - 1) / wide;
         if (task < tasks) {
-            gradient(type, low + l * layer_room(z), pitch, grad, z->out, z->rows,
-                     begin + task * wide, z->ends[l], z->rank, scale, 1, grad_ups);
+            gradient(type, low + l * room_of(z), pitch, grad, z->out, z->rows, begin + task * wide,
+                     z->ends[l], z->rank, scale, 1, grad_ups);
             return;
         }
         task -= tasks;
     }
 }
 
-/* Gradients of hinlap_lora: adds to grad_x (rows, in), if there is one, and puts those of A
-   (layers * rank, in) and of B (out, rank). low, space: as hinlap_lora leaves them; grad_low: room
-   as of low. */
+/* Gradients of A (layers * rank, in) and of B (out, rank), and what is added to the gradient of x
+   by `Thin`. low, space: as hinlap_lora leaves them; grad_low, numbers: room as of low. */
 void hinlap_lora_back(int type, const void* grad, const void* x, const float* low, float* space,
-                      void* grad_x, float* grad_low, float scale, float* grad_downs,
-                      float* grad_ups, const Lora* sizes) {
+                      float* grad_low, void* numbers, float scale, float* grad_downs,
+                      float* grad_ups, const Lora* sizes, Thin* thin) {
     Lora z = *sizes;
     Pairs p = pairs_in(type, &z, space);
     long tasks = z.in / (16 * SIDE) + z.out / (16 * SIDE) + 1 + z.layers;
+    *thin = (Thin){.layers = 1,
+                   .ends = {z.in},
+                   .depth = words_of(type, pitch_of(&z)),
+                   .row = pitch_of(&z) * (type ? 2 : 4),
+                   .numbers = type ? numbers : grad_low,
+                   .words = p.down_words};
 #pragma omp parallel
     {
 #pragma omp for schedule(static)
         for (long tile = 0; tile < (z.rows + TILE - 1) / TILE; tile++)
             if (type)
-                tile_back(1, &z, &p, tile, grad, grad_x, grad_low);
+                lower_tile(1, &z, &p, tile, grad, 1, grad_low, numbers);
             else
-                tile_back(0, &z, &p, tile, grad, grad_x, grad_low);
+                lower_tile(0, &z, &p, tile, grad, 1, grad_low, numbers);
 #pragma omp for schedule(dynamic)
         for (long task = 0; task < tasks; task++)
             if (type)
@@ -306,4 +274,34 @@ void hinlap_lora_back(int type, const void* grad, const void* x, const float* lo
             else
                 pair_gradient(0, &z, task, grad, x, low, grad_low, scale, grad_downs, grad_ups);
     }
+}
+
+/* Rows of a tile, columns of a task. */
+INLINE void spread(int type, const Thin* thin, long r, long count, Columns columns, char* y) {
+    long row = thin->ends[thin->layers - 1] * (type ? 2 : 4), to = columns.from + columns.width;
+    __m512 sums[TILE][VECTORS];
+    y += r * row;
+#pragma GCC unroll 6
+    for (int i = 0; i < TILE; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++)
+            sums[i][v] = some_numbers(y + (i < count ? i : 0) * row, columns.from + 16 * v,
+                                      columns.width - 16 * v, type);
+    add_thin(type, thin, r, count, columns.layer, columns.from, columns.width, sums);
+    put_rows(type, sums, count, y, row, columns.from, to);
+}
+
+/* Adds thin products to y (rows, all columns), where its product was another's. */
+void hinlap_spread(int type, const Thin* thin, long rows, void* y) {
+    long tasks = tasks_of(thin->ends, thin->layers);
+#pragma omp parallel for schedule(static)
+    for (long tile = 0; tile < (rows + TILE - 1) / TILE; tile++)
+        for (long task = 0; task < tasks; task++) {
+            Columns columns = columns_of(thin->ends, task);
+            long r = tile * TILE, count = least(TILE, rows - r);
+            if (type)
+                spread(1, thin, r, count, columns, y);
+            else
+                spread(0, thin, r, count, columns, y);
+        }
 }

@@ -84,6 +84,45 @@ INLINE void add_tile(int type, const float* const* a, long a_step, const float* 
     }
 }
 
+enum { LAYERS = 8 }; /* with the same input, at most */
+
+/* What thin products (lora.c) add to columns up to each layer's end: `depth` words of each row of
+   `numbers`, `row` bytes apart, those of the layers side by side, times paired rows of `words`, as
+   wide as all columns. */
+typedef struct {
+    long layers, ends[LAYERS], depth, row;
+    const char* numbers;
+    const float* words;
+} Thin;
+
+/* Adds them to a tile's sums, in columns [column, column + width) of a layer. */
+INLINE void add_thin(int type, const Thin* thin, long row, long count, long layer, long column,
+                     long width, __m512 sums[TILE][VECTORS]) {
+    const float* rows[TILE];
+    find_rows(thin->numbers + row * thin->row + layer * thin->depth * 4, thin->row, count, rows);
+    add_tile(type, rows, 1, thin->words + column, thin->ends[thin->layers - 1], width, thin->depth,
+             sums);
+}
+
+/* The columns of a task, all of one layer. */
+typedef struct {
+    long layer, from, width;
+} Columns;
+
+INLINE long begin_of(const long* ends, long layer) { return layer ? ends[layer - 1] : 0; }
+INLINE long tasks_of(const long* ends, long layers) {
+    long tasks = 0;
+    for (long l = 0; l < layers; l++) tasks += (ends[l] - begin_of(ends, l) + CHUNK - 1) / CHUNK;
+    return tasks;
+}
+INLINE Columns columns_of(const long* ends, long task) {
+    for (long layer = 0;; layer++) {
+        long from = begin_of(ends, layer) + task * CHUNK;
+        if (from < ends[layer]) return (Columns){layer, from, least(CHUNK, ends[layer] - from)};
+        task -= (ends[layer] - begin_of(ends, layer) + CHUNK - 1) / CHUNK;
+    }
+}
+
 /* As halves, of which the smallest (denormal) numbers become zero. */
 INLINE __m512i nearest(__m512 x) {
 #ifdef __AVX512BF16__
