@@ -109,6 +109,7 @@ def run_ours(job: dict[str, Any]) -> dict[str, Any]:
         order = range(len(sequences))
         loop._steps = [list(order[i : i + job["batch"]]) for i in order[:: job["batch"]]]
         loop.run(lines.append)
+        laid = [spread.flat([sequences[i] for i in step]) for step in loop._steps]
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         net.save_pretrained(home / "adapter", save_embedding_layers=False)
         plain = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
@@ -122,6 +123,7 @@ def run_ours(job: dict[str, Any]) -> dict[str, Any]:
         "tokens": [line["tokens"] for line in lines],
         "tokens_per_second": sum(line["tokens"] for line in counted)
         / sum(line["seconds"] for line in counted),
+        "laid": [(flat.shared, *flat.lengths) for flat in laid],
         "peak_mb": peak_mb,
         "held_out": held_out,
     }

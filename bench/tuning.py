@@ -45,7 +45,7 @@ def figures(
     theirs = _quicker(theirs, _answer([peer, PEER, file, best]))
     most = _answer([ours, OURS, "peak", dtype])["gflops"]
     config = json.loads((Path(job["model"]) / "config.json").read_text(encoding="utf-8"))
-    reached = useful_flops(config, job["sequences"]) / sum(mine["seconds"]) / 1e9
+    reached = useful_flops(config, job["sequences"], mine["laid"]) / sum(mine["seconds"]) / 1e9
     both = list(zip(mine["losses"], theirs["losses"], strict=True))
     return {
         "name": f"tuning_lora_{dtype}",
@@ -71,8 +71,13 @@ def _quicker(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return max(one, other, key=lambda run: run["tokens_per_second"])
 
 
-def useful_flops(config: dict[str, Any], sequences: list[list[Any]]) -> float:
+def useful_flops(
+    config: dict[str, Any], sequences: list[list[Any]], laid: list[list[int]]
+) -> float:
     """Of one pass: what LoRA cannot do without, of a Llama-shaped model with frozen weights.
+
+    laid: of each step, how many tokens all its sequences begin with, which are computed once, and
+    how many follow in each.
 
     A layer's weight: two operations per token for the product, two for the gradient of its input;
     the head's the same per learnt token. Attention: two causal products of half a square each,
@@ -84,9 +89,11 @@ def useful_flops(config: dict[str, Any], sequences: list[list[Any]]) -> float:
     head = config.get("head_dim") or width // heads
     keys = config.get("num_key_value_heads", heads) * head
     weights = layers * width * (2 * heads * head + 2 * keys + 3 * config["intermediate_size"])
-    tokens = sum(len(ids) for ids, _ in sequences)
+    tokens = sum(map(sum, laid))
     learnt = sum(len(ids) - start for ids, start in sequences)
-    squares = sum(len(ids) ** 2 for ids, _ in sequences)
+    squares = sum(
+        first**2 + sum((first + length) ** 2 - first**2 for length in rest) for first, *rest in laid
+    )
     attention = 3.5 * layers * 2 * squares * heads * head
     return float(4 * weights * tokens + 4 * width * config["vocab_size"] * learnt + attention)
 

@@ -27,6 +27,8 @@ def test_the_embedded_model_takes_the_quick_ways_in_bfloat16(
     lora = LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear")
     learner = Learner(get_peft_model(model, lora))
     assert learner.why_not == ""
-    assert {"RMSNorm", "LoRA products", "gated activation", "rotary positions"} == set(
+    native = kernels.kernels()
+    layers = {"decoder layers"} if native and native.takes(torch.bfloat16) else set()
+    assert {"RMSNorm", "LoRA products", "gated activation", "rotary positions"} | layers == set(
         learner.replaced
     )

@@ -231,12 +231,18 @@ class Kernels:
         return both
 
     def rotate(
-        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, back: bool = False
+        self,
+        x: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        *,
+        back: bool = False,
+        there: bool = False,
     ) -> torch.Tensor:
         """x cos + (-b, a) sin of x = (a, b), (1, H, N, D), and cos, sin (1, N, D): rotary positions
         (Su et al. 2021). back: by the negative angles, where both halves of cos and of sin are
-        equal."""
-        y = torch.empty_like(x)
+        equal. there: in x's place."""
+        y = x if there else torch.empty_like(x)
         if y.stride() != x.stride():
             x = x.contiguous()
             y = torch.empty_like(x)
@@ -405,23 +411,22 @@ class Kernels:
         scale: float,
         *,
         shared: int,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Gradients of `causal` in q, k and v from ``grad`` (1, N, H, D), in their shapes."""
+    ) -> torch.Tensor:
+        """Gradients of `causal` in q, k and v from ``grad`` (1, N, H, D), those of all heads beside
+        each other: (1, H + 2 KV heads, N, D)."""
         grad = grad if grad.stride(-1) == 1 else grad.contiguous()
-        grad_q, grad_k, grad_v = (
-            each.new_empty((1, each.shape[2], each.shape[1], each.shape[3])).transpose(1, 2)
-            for each in (q, k, v)
-        )
+        heads = [each.shape[1] for each in (q, k, v)]
+        grads = v.new_empty((1, v.shape[2], sum(heads), v.shape[3])).transpose(1, 2)
         plan = _Causal(q, k, lengths, shared)
         size = plan.space(2 * (q.shape[1] + k.shape[1])) + plan.kept
         plan.run(
             self._library.hinlap_causal_back,
-            (q, k, v, grad.transpose(1, 2), grad_q, grad_k, grad_v),
+            (q, k, v, grad.transpose(1, 2), *torch.split(grads, heads, 1)),
             scale,
             kept.data_ptr(),
             v.new_empty(size, dtype=torch.float32),
         )
-        return grad_q, grad_k, grad_v
+        return grads
 
     def multiplies(self, dtype: torch.dtype, *sizes: int) -> bool:
         """Whether `product` takes weights of these sizes and is at least as quick as oneDNN, both

@@ -16,7 +16,9 @@ import itertools
 import math
 import os
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,7 +31,8 @@ from hinlap.tuning.shape import PACK_SHARE
 
 NAME = "hinlap_packed"
 _QUERY_ROWS = 128  # of attention at a time
-_LONGEST_KEPT = 1024  # tokens of a sequence whose attention weights are kept
+LONGEST_KEPT = 1024
+"""Tokens of a sequence whose attention weights are kept."""
 _HEAD_ROWS = 512  # learnt tokens whose logits exist at a time
 _HEAD_BYTES = 32 * 2**20 - 4096  # of them on CPUs: what is more glibc asks the system for each time
 _LOSS_ROWS = 16  # of them, whose softmax exists at a time on CPUs: they stay in the cache
@@ -37,9 +40,11 @@ _PACK_ROWS = 640  # of a product, for which oneDNN lays packed weights out
 _lengths: list[int] = []
 _shared: list[int] = [0]
 _read: list[torch.Tensor] = []
+asked: weakref.WeakKeyDictionary[Any, tuple[float, int]] = weakref.WeakKeyDictionary()
+"""The scale and window that each attention module last asked for."""
 
 
-def _native(*tensors: torch.Tensor) -> Kernels | None:
+def native_for(*tensors: torch.Tensor) -> Kernels | None:
     """The compiled kernels where they take these tensors, all of one precision."""
     first = tensors[0]
     found = kernels() if first.device.type == "cpu" else None
@@ -61,6 +66,11 @@ def set_sequences(
     _lengths[:] = lengths
     _read[:] = [] if read is None else [read]
     _shared[:] = [shared]
+
+
+def sequences() -> tuple[tuple[int, ...], torch.Tensor | None, int]:
+    """What `set_sequences` was told last."""
+    return tuple(_lengths), _read[0] if _read else None, _shared[0]
 
 
 def register() -> None:
@@ -92,7 +102,9 @@ def packed_attention(
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     window = sliding_window or sys.maxsize
-    most = min(window, _LONGEST_KEPT)
+    if module is not None:
+        asked[module] = scale, window
+    most = min(window, LONGEST_KEPT)
     if query.device.type != "cpu" or dropout or value.shape[-1] != query.shape[-1]:
         most = 0
     if not shared:
@@ -167,7 +179,7 @@ def _of_each(
 
 
 def _attending(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Kernels | None:
-    native = _native(q, k, v)
+    native = native_for(q, k, v)
     return native if native and native.attends(q, k, v) else None
 
 
@@ -230,7 +242,7 @@ class CausalAttention(torch.autograd.Function):
             found = ctx.native.causal_back(
                 grad, q, k, v, kept[0], ctx.lengths, ctx.scale, shared=ctx.shared
             )
-            return *found, None, None, None
+            return *found.split([each.shape[1] for each in (q, k, v)], 1), None, None, None
         grad = grads[0][0].transpose(0, 1)  # (H, N, D)
         heads, width = q.shape[1], q.shape[3]
         groups = k.shape[1]
@@ -318,7 +330,7 @@ class FrozenWeight:
             return self.times(x)
         if self._room is None or len(self._room) < len(x):
             self._room = self.weight.new_empty((len(x), len(self.weight)))
-        room, native = self._room[: len(x)], _native(x, self.weight)
+        room, native = self._room[: len(x)], native_for(x, self.weight)
         fits = native and native.multiplies_forward(x.dtype, *self.weight.shape)
         if native and fits and self.weight.is_contiguous():
             return native.product(x.contiguous(), self.weight, None, back=False, to=room)
@@ -337,10 +349,25 @@ def _multiplying(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> Kernels | None:
     """Where a product by the kernel is at least as quick as torch's."""
-    native = _native(x, weight, *(() if bias is None else (bias,)))
+    native = native_for(x, weight, *(() if bias is None else (bias,)))
     if not native or not native.multiplies(weight.dtype, *weight.shape):
         return None
     return native if weight.is_contiguous() else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """LoRA layers on the same input: their frozen weights one below the other, what scales their
+    pairs, modules of all downs and then of all ups; whether something of the input is dropped."""
+
+    frozen: FrozenWeight
+    scale: float
+    pairs: tuple[Any, ...]
+    dropped: bool
+
+    @property
+    def weights(self) -> list[torch.Tensor]:
+        return [each.weight for each in self.pairs]
 
 
 class LoraProducts(torch.autograd.Function):
@@ -363,7 +390,7 @@ class LoraProducts(torch.autograd.Function):
         downs, ups = pairs[:count], pairs[count:]
         dtype = frozen.weight.dtype
         flat = x.to(dtype).reshape(-1, x.shape[-1])
-        native = _lora_kernel(flat, pairs)
+        native = lora_kernel(flat, pairs)
         made: tuple[torch.Tensor, ...]
         if native:
             thin, made = native.lora(flat, downs, ups, scale)
@@ -407,8 +434,9 @@ class LoraProducts(torch.autograd.Function):
         return grad_x, None, None, *grad_downs, *grad_ups
 
 
-def _lora_kernel(flat: torch.Tensor, pairs: Sequence[torch.Tensor]) -> Kernels | None:
-    native = _native(flat)
+def lora_kernel(flat: torch.Tensor, pairs: Sequence[torch.Tensor]) -> Kernels | None:
+    """Where it takes them."""
+    native = native_for(flat)
     ups = pairs[len(pairs) // 2 :]
     fits = native and native.takes_lora(len(pairs[0]), flat.shape[1], [len(each) for each in ups])
     plain = flat.is_contiguous() and all(
@@ -444,14 +472,14 @@ class Rotary(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(cos, sin)
-        native = _native(x, cos, sin) if len(x) == len(cos) == 1 else None
+        native = native_for(x, cos, sin) if len(x) == len(cos) == 1 else None
         return native.rotate(x, cos, sin) if native else _rotated(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         cos, sin = ctx.saved_tensors
         [grad] = grads
-        native = _native(grad, cos, sin) if len(grad) == len(cos) == 1 else None
+        native = native_for(grad, cos, sin) if len(grad) == len(cos) == 1 else None
         turned = native.rotate(grad, cos, sin, back=True) if native else _rotated(grad, cos, -sin)
         return turned, None, None
 
@@ -502,7 +530,7 @@ class RmsNorm(torch.autograd.Function):
 
 def _norm_kernel(x: torch.Tensor, weight: torch.Tensor) -> Kernels | None:
     """Of x in the weight's precision, or of float32 in bfloat16."""
-    native = _native(weight)
+    native = native_for(weight)
     return native if native and x.dtype in (weight.dtype, torch.float32) else None
 
 
@@ -512,14 +540,14 @@ class GatedSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gate, up)
-        native = _native(gate, up)
+        native = native_for(gate, up)
         return native.silu_times(gate, up) if native else functional.silu(gate).mul_(up)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         gate, up = ctx.saved_tensors
         [grad] = grads
-        native = _native(grad, gate, up)
+        native = native_for(grad, gate, up)
         if native:
             both = native.silu_times_back(grad, gate, up)
             return both.chunk(2, -1)
@@ -590,7 +618,7 @@ def _cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, learns: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sums of nats and of first choices; learns: the gradient takes the logits' place."""
-    native = _native(logits)
+    native = native_for(logits)
     if native:
         each, first = native.cross_entropy(logits, targets, gradient=learns)
         return each.sum(), first.sum()
@@ -648,7 +676,7 @@ def packs(model: Any) -> bool:
     a resumed training must round as the first one did."""
     import psutil
 
-    native = _native(next(model.parameters()))
+    native = native_for(next(model.parameters()))
     if model.dtype != torch.bfloat16 or (native and native.multiplies(model.dtype)):
         return False
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -807,6 +835,7 @@ def _join(layers: Sequence[Any], pack: bool) -> None:
             base.weight.data = part  # the same memory
         bias = None if bias is None else torch.cat([base.bias.detach() for base in bases])
     frozen = FrozenWeight(weight, bias, pack=pack and not dropped)
+    joined = layers[0].hinlap_joined = Joined(frozen, scale, (*downs, *ups), dropped)
     pending: list[Any] = []  # [x, the coming layers' results]
 
     def plainly(place: int, x: torch.Tensor) -> torch.Tensor:
@@ -823,8 +852,7 @@ def _join(layers: Sequence[Any], pack: bool) -> None:
             if place == len(layers) - 1:
                 pending.clear()
             return result
-        pairs = [each.weight for each in (*downs, *ups)]
-        first, *others = LoraProducts.apply(x, frozen, scale, *pairs)  # type: ignore[no-untyped-call]
+        first, *others = LoraProducts.apply(x, frozen, scale, *joined.weights)  # type: ignore[no-untyped-call]
         if place:
             return others[place - 1]  # type: ignore[no-any-return]
         pending[:] = [x, others] if others else []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 
 from hinlap.tuning import kernels
 from hinlap.tuning.kernels import unwrapped
+from hinlap.tuning.layers import take_layers
 from hinlap.tuning.lessons import Taken
 
 _FEWEST_SHARED = 8  # tokens: of fewer, what is saved is lost in attention
@@ -178,6 +179,8 @@ class Learner(torch.nn.Module):
                     nats, _ = self(flat_of(sequences, device, share=True))
                     gap = abs(float(nats) / probe.learnt - plain)
                     self.shares = gap < near
+                    if not apart:
+                        self._take_layers(inner, probe)
             except (kernels.NotPackableError, TypeError, ValueError, RuntimeError) as error:
                 why = str(error) or type(error).__name__
         if why:
@@ -189,6 +192,24 @@ class Learner(torch.nn.Module):
                     vars(module).pop("forward", None)
         self.model.train(training)
         return why
+
+    def _take_layers(self, inner: Any, probe: Flat) -> None:
+        """Lets decoder layers run as one function where the loss stays the same to the last bit,
+        also at positions up to the last: architectures may do more to what is far away."""
+        furthest = getattr(inner.config.get_text_config(), "max_position_embeddings", None) or 4096
+        places = torch.linspace(0, furthest - 1, len(probe.ids), device=probe.ids.device)
+        probes = probe, replace(probe, positions=places.long())
+        before = [float(self(each)[0]) for each in probes]
+        layers = take_layers(inner)
+        kept = False
+        try:
+            kept = bool(layers) and [float(self(each)[0]) for each in probes] == before
+        finally:
+            if not kept:
+                for layer in layers:
+                    del layer.module.forward
+        if kept:
+            self.replaced = sorted([*self.replaced, "decoder layers"])
 
     def _freeze_head(self, inner: Any, pack: bool) -> None:
         """Where it is frozen. Of bfloat16 weights sums over layers are in float32 then, and each
