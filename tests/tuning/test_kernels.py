@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hinlap.tuning import kernels
+from hinlap.tuning import kernels, replacing
 
 
 @pytest.fixture(autouse=True, params=["compiled", "torch"])
@@ -199,7 +199,7 @@ def test_the_last_feed_forward_layer_skips_what_nothing_reads() -> None:
     layer.load_state_dict(whole.state_dict())
     rows: list[int] = []
     layer[0].register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[1]))
-    kernels._only_what_is_read(layer)
+    replacing._only_what_is_read(layer)
     x, read = drawn(1, 6, 4), torch.tensor([1, 4, 5])
     kernels.set_sequences((4, 2), read)
     same(lambda x: layer(x)[:, read], lambda x: whole(x)[:, read], x)

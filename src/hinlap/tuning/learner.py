@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from hinlap.tuning import kernels
-from hinlap.tuning.kernels import unwrapped
 from hinlap.tuning.layers import take_layers
 from hinlap.tuning.lessons import Taken
+from hinlap.tuning.replacing import packs, speed_up, unwrapped
 
 _FEWEST_SHARED = 8  # tokens: of fewer, what is saved is lost in attention
 _NEAR = {torch.float32: 1e-3, torch.bfloat16: 0.05}  # nats a token between two ways of computing
@@ -161,8 +161,8 @@ class Learner(torch.nn.Module):
             try:
                 inner.set_attn_implementation(kernels.NAME)
                 self.packed = True
-                packs = not apart and kernels.packs(inner)
-                self.replaced = kernels.speed_up(self.model, apart=apart, pack=packs)
+                pack = not apart and packs(inner)
+                self.replaced = speed_up(self.model, apart=apart, pack=pack)
                 near = _NEAR.get(inner.dtype, 0.05)
                 gap = abs(float(self(probe)[0]) / probe.learnt - plain)
                 why = "" if gap < near else f"its loss moves by {gap:.2g} nats when packed"
@@ -171,7 +171,7 @@ class Learner(torch.nn.Module):
                     gap = abs(float(self(probe)[0]) / probe.learnt - plain)
                     self._fused = gap < near
                 if self._fused:
-                    self._freeze_head(inner, packs)
+                    self._freeze_head(inner, pack)
                     gap = abs(float(self(probe)[0]) / probe.learnt - plain)
                     if not gap < near:
                         self._thaw_head(inner)

@@ -34,10 +34,10 @@ from hinlap.core.errors import (
 )
 from hinlap.data.whole_file import write_whole
 from hinlap.tuning.deepspeed_config import deepspeed_config
-from hinlap.tuning.kernels import unwrapped
 from hinlap.tuning.learner import Flat, Learner, flat_of
 from hinlap.tuning.lessons import Taken
 from hinlap.tuning.recipe import Recipe
+from hinlap.tuning.replacing import unwrapped
 
 Sharing = Literal["none", "copies", "fsdp", "zero"]
 T = TypeVar("T")
