@@ -163,6 +163,11 @@ def test_a_product_of_no_rows() -> None:
     frozen = kernels.FrozenWeight(torch.ones(32, 16), None, pack=False)
     assert frozen.times(torch.ones(0, 16)).shape == (0, 32)
     assert frozen.back(torch.ones(0, 32)).shape == (0, 16)
+    x, pairs = torch.ones(0, 16, requires_grad=True), (drawn(4, 16), drawn(32, 4))
+    [found] = kernels.LoraProducts.apply(x, frozen, 2.0, *pairs)
+    assert found.shape == (0, 32)
+    found.sum().backward()
+    assert not any(each.grad.any() for each in (x, *pairs))
 
 
 def test_lora_products_whose_input_needs_no_gradient() -> None:

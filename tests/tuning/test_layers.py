@@ -14,7 +14,7 @@ import torch
 from tests.conftest import make_tiny_model
 from tests.engines.conftest import ARCHITECTURES
 
-from hinlap.engines.native import kernels
+from hinlap.engines.native import Kernels, kernels
 from hinlap.tuning.learner import Learner, flat_of
 from hinlap.tuning.lessons import Taken
 
@@ -29,6 +29,8 @@ MODELS = {
     **ARCHITECTURES,
     "mistral-wide-window": ("mistral", {**_SHAPE, "sliding_window": 1024}),
     "qwen3": ("qwen3", _SHAPE),
+    "seed-oss-dropping": ("seed_oss", {**_SHAPE, "residual_dropout": 0.3}),
+    "opt-dropping": ("opt", {"ffn_dim": 64, "dropout": 0.3, "attention_dropout": 0.0}),
 }
 
 
@@ -139,6 +141,46 @@ def test_layers_that_do_something_else_keep_to_their_own_code(
     nats, _ = learner(flat_of(sequences(), "cpu", share=learner.shares))
     nats.backward()
     assert nats.isfinite()
+
+
+@pytest.mark.parametrize("name", ["seed-oss-dropping", "opt-dropping"])
+def test_what_a_forward_drops_by_itself_stays_dropped(tmp_path: Path, name: str) -> None:
+    """By a function, not a module: no probe without training shows it."""
+    learner = Learner(adapted(tmp_path, name, torch.float32))
+    assert not learner.shares
+    assert not {"decoder layers", "gated activation"} & set(learner.replaced)
+    flat = flat_of(sequences(), "cpu")
+    assert len({learner(flat)[0].item() for _ in range(3)}) == 3
+
+
+def test_pairs_that_are_cast_later_go_by_the_layers_own_code(tmp_path: Path) -> None:
+    """As DeepSpeed does in bfloat16, once the learner is made."""
+    net = adapted(tmp_path, "llama-one-call", torch.bfloat16)
+    learner = Learner(net)
+    flat = flat_of(sequences(), "cpu")
+    before, _ = learner(flat)
+    net.bfloat16()
+    nats, _ = learner(flat)
+    nats.backward()
+    assert nats.item() == pytest.approx(before.item(), rel=0.01)
+    assert all(each.isfinite().all() for each in gradients(net))
+
+
+def test_an_evaluation_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = Learner(adapted(tmp_path, "llama-one-call", torch.float32))
+    kept: list[bool] = []
+    own = Kernels.causal
+
+    def causal(self: Kernels, *given: Any, keep: bool, **named: Any) -> Any:
+        kept.append(keep)
+        return own(self, *given, keep=keep, **named)
+
+    monkeypatch.setattr(Kernels, "causal", causal)
+    flat = flat_of(sequences(), "cpu")
+    with torch.no_grad():
+        learner(flat)
+    learner(flat)
+    assert kept == [False, False, True, True]
 
 
 def test_longer_sequences_go_by_the_layers_own_code(tmp_path: Path) -> None:

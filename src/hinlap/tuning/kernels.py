@@ -400,7 +400,7 @@ class LoraProducts(torch.autograd.Function):
         ctx.save_for_backward(flat, *made)
         ctx.frozen, ctx.scale, ctx.native = frozen, scale, native
         ctx.rank, ctx.sizes = len(downs[0]), [len(each) for each in ups]
-        return torch.split(out.view(*x.shape[:-1], -1), ctx.sizes, -1)
+        return torch.split(out.view(*x.shape[:-1], sum(ctx.sizes)), ctx.sizes, -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
@@ -426,7 +426,7 @@ class LoraProducts(torch.autograd.Function):
                 for place, block in enumerate((low.T @ grad).T.split(sizes))
             )
         if grad_x is not None:
-            grad_x = grad_x.view(*shape[:-1], -1)
+            grad_x = grad_x.view(*shape[:-1], flat.shape[1])
         return grad_x, None, None, *grad_downs, *grad_ups
 
 

@@ -20,14 +20,12 @@ _PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _PRODUCTS = {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
-def take_layers(model: Any) -> list[Layer]:
-    """Lets the decoder layers that have the shape run as one function; after a packed forward."""
+def layers_of(model: Any) -> list[Layer]:
+    """The decoder layers that have the shape; after a packed forward."""
     found = [
         Layer(module) for module in model.modules() if getattr(module, "self_attn", None) in asked
     ]
     found = [layer for layer in found if layer.fits()]
-    for layer in found:
-        layer.module.forward = layer.forward
     count = model.config.get_text_config().num_hidden_layers
     if found and found[-1].module.self_attn.layer_idx == count - 1:
         found[-1].last = True
@@ -71,10 +69,19 @@ class Layer:
         _, window = asked[attention]
         return bool(
             native
+            and head
             and native.takes_heads(head, head)
             and window >= LONGEST_KEPT
             and not any(each.dropped for each in self._joined)
-            and all(lora_kernel(weight[:1], each.weights) for each in self._joined)
+            and self._products_fit()
+        )
+
+    def _products_fit(self) -> bool:
+        """Asked for each forward: DeepSpeed casts the pairs later."""
+        dtype = self.module.input_layernorm.weight.dtype
+        return all(
+            each.frozen.weight.dtype == dtype and lora_kernel(each.frozen.weight[:1], each.weights)
+            for each in self._joined
         )
 
     def forward(self, hidden_states: torch.Tensor, *others: Any, **named: Any) -> Any:
@@ -90,11 +97,14 @@ class Layer:
             or hidden_states.shape[:-1] != (1, shared + sum(lengths))
             or shared + max(lengths) > LONGEST_KEPT
             or torch.is_autocast_enabled("cpu")
+            or not self._products_fit()
         ):
             return self._whole(hidden_states, *others, **named)
         pairs = [weight for each in self._joined for weight in each.weights]
+        read = read if self.last else None
+        learns = torch.is_grad_enabled()
         return _DecoderLayer.apply(  # type: ignore[no-untyped-call]
-            hidden_states, self, angles, lengths, shared, read if self.last else None, *pairs
+            hidden_states, self, angles, lengths, shared, read, learns, *pairs
         )
 
     def parts(self) -> tuple[Any, ...]:
@@ -111,7 +121,8 @@ class _DecoderLayer(torch.autograd.Function):
     """x + o(attention(norm(x))), and to that its feed-forward of its norm: x (1, N, W) to the same.
 
     angles: cosines and sines (1, N, D). read: the places (M,) that later layers read, or None for
-    all; the others are zeros. pairs: of all products, as `Joined` has them.
+    all; the others are zeros. learns: whether there is a way back. pairs: of all products, as
+    `Joined` has them.
     """
 
     @staticmethod
@@ -123,6 +134,7 @@ class _DecoderLayer(torch.autograd.Function):
         lengths: tuple[int, ...],
         shared: int,
         read: torch.Tensor | None,
+        learns: bool,
         *pairs: torch.Tensor,
     ) -> torch.Tensor:
         norm, later, qkv, o, gate_up, down, heads, scale = layer.parts()
@@ -136,7 +148,6 @@ class _DecoderLayer(torch.autograd.Function):
         joint, of_qkv = _times(native, normed, qkv)
         q, k, v, turning = _by_heads(joint, heads)
         native.rotate(turning, cos, sin, there=True)
-        learns = any(ctx.needs_input_grad)
         mixed, weights = native.causal(q, k, v, lengths, scale, shared=shared, keep=learns)
         mixed = mixed.view(len(flat), -1)
         rest = flat
@@ -189,11 +200,11 @@ class _DecoderLayer(torch.autograd.Function):
         slope, *more = _back(native, slope, normed, qkv, of_qkv, first=first)
         of_pairs = [*more, *of_pairs]
         if first:
-            return None, None, None, None, None, None, *of_pairs
+            return None, None, None, None, None, None, None, *of_pairs
         if read is not None:
             grad = _spread(grad, read, len(flat))
         grad = native.rms_norm_back(slope, flat, norm.weight, scales).add_(grad)
-        return grad[None], None, None, None, None, None, *of_pairs
+        return grad[None], None, None, None, None, None, None, *of_pairs
 
 
 def _normed(native: Kernels, x: torch.Tensor, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from hinlap.tuning import kernels
-from hinlap.tuning.layers import take_layers
+from hinlap.tuning.layers import layers_of
 from hinlap.tuning.lessons import Taken
-from hinlap.tuning.replacing import packs, speed_up, unwrapped
+from hinlap.tuning.replacing import dropped_by, packs, speed_up, unwrapped
 
 _FEWEST_SHARED = 8  # tokens: of fewer, what is saved is lost in attention
 _NEAR = {torch.float32: 1e-3, torch.bfloat16: 0.05}  # nats a token between two ways of computing
@@ -199,17 +199,21 @@ class Learner(torch.nn.Module):
         furthest = getattr(inner.config.get_text_config(), "max_position_embeddings", None) or 4096
         places = torch.linspace(0, furthest - 1, len(probe.ids), device=probe.ids.device)
         probes = probe, replace(probe, positions=places.long())
-        before = [float(self(each)[0]) for each in probes]
-        layers = take_layers(inner)
-        kept = False
+        layers, kept = layers_of(inner), False
+        if not layers:
+            return
         try:
-            kept = bool(layers) and [float(self(each)[0]) for each in probes] == before
-        finally:
-            if not kept:
-                for layer in layers:
-                    del layer.module.forward
+            before = [float(self(each)[0]) for each in probes]
+            for layer in layers:
+                layer.module.forward = layer.forward
+            kept = [float(self(each)[0]) for each in probes] == before
+        except (TypeError, ValueError, RuntimeError, IndexError):
+            kept = False
         if kept:
             self.replaced = sorted([*self.replaced, "decoder layers"])
+            return
+        for layer in layers:
+            vars(layer.module).pop("forward", None)
 
     def _freeze_head(self, inner: Any, pack: bool) -> None:
         """Where it is frozen. Of bfloat16 weights sums over layers are in float32 then, and each
@@ -233,9 +237,8 @@ def _has_plain_head(model: Any) -> bool:
 
 
 def _drops(model: Any) -> bool:
-    config = unwrapped(model).config.get_text_config()
     layers = (each for each in model.modules() if isinstance(each, torch.nn.Dropout))
-    return bool(getattr(config, "attention_dropout", 0)) or any(each.p > 0 for each in layers)
+    return bool(dropped_by(unwrapped(model))) or any(each.p > 0 for each in layers)
 
 
 def _probe(vocabulary: int) -> list[Taken]:
