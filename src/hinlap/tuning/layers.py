@@ -18,6 +18,7 @@ from hinlap.tuning.kernels import LONGEST_KEPT, Joined, asked, lora_kernel, nati
 
 _PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _PRODUCTS = {"q_proj", "k_proj", "v_proj", "o_proj"}
+_UNUSED = "attention_mask", "cache", "past_key_values"  # the last two by version
 
 
 def layers_of(model: Any) -> list[Layer]:
@@ -27,7 +28,7 @@ def layers_of(model: Any) -> list[Layer]:
     ]
     found = [layer for layer in found if layer.fits()]
     count = model.config.get_text_config().num_hidden_layers
-    if found and found[-1].module.self_attn.layer_idx == count - 1:
+    if found and getattr(found[-1].module.self_attn, "layer_idx", None) == count - 1:
         found[-1].last = True
     return found
 
@@ -93,7 +94,7 @@ class Layer:
             others
             or angles is None
             or angles[0].shape[-1] != head
-            or any(named.get(name) is not None for name in ("attention_mask", "cache"))
+            or any(named.get(name) is not None for name in _UNUSED)
             or hidden_states.shape[:-1] != (1, shared + sum(lengths))
             or shared + max(lengths) > LONGEST_KEPT
             or torch.is_autocast_enabled("cpu")
