@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import make_tiny_model
 from tests.tuning.test_tune import CALM, FULL, LORA, assert_near, changed, job
 
 from hinlap.core.errors import MissingExtraError, UserError
@@ -25,10 +26,11 @@ from hinlap.tuning.tune import tune
 from hinlap.tuning.tuned import METRICS, Tuned, read_tuned
 
 SPREAD = {"batch_size": 4, "forward_tokens": 60, "held_out_rows": 0}
+ALL_LINEAR = CALM["lora"].model_copy(update={"target": "all-linear"})
 RECIPES = {
     "lora": changed(LORA, **CALM, **SPREAD),
     "full": changed(FULL, **SPREAD),
-    "bf16": changed(LORA, **CALM, **SPREAD, precision="bf16"),
+    "bf16": changed(LORA, **SPREAD, precision="bf16", lora=ALL_LINEAR),
     "early": changed(
         FULL,
         **SPREAD | {"epochs": 30, "learning_rate": 0.02, "evaluate_every": 1},
@@ -76,6 +78,13 @@ WAYS = {
     "zero-3": {"ZERO": "3"},
 }
 NAMES = {"ddp": "DDP", "fsdp": "FSDP", "zero-2": "DeepSpeed ZeRO-2", "zero-3": "DeepSpeed ZeRO-3"}
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Whose layers can be one function, where LoRA is on all their products."""
+    more = {"num_key_value_heads": 2, "head_dim": 16}
+    return make_tiny_model(tmp_path_factory.mktemp("model"), "llama", chat=True, more=more)
 
 
 def spread_job(model: Path, recipe: Recipe) -> Any:
