@@ -194,19 +194,19 @@ class Learner(torch.nn.Module):
         return why
 
     def _take_layers(self, inner: Any, probe: Flat) -> None:
-        """Lets decoder layers run as one function where the loss stays the same to the last bit,
-        also at positions up to the last: architectures may do more to what is far away."""
+        """Lets decoder layers run as one function where the loss stays the same to the last bit, at
+        positions from the first to the last: architectures may do more to what is far away."""
         furthest = getattr(inner.config.get_text_config(), "max_position_embeddings", None) or 4096
         places = torch.linspace(0, furthest - 1, len(probe.ids), device=probe.ids.device)
-        probes = probe, replace(probe, positions=places.long())
+        probe = replace(probe, positions=places.long())
         layers, kept = layers_of(inner), False
         if not layers:
             return
         try:
-            before = [float(self(each)[0]) for each in probes]
+            before = float(self(probe)[0])
             for layer in layers:
                 layer.module.forward = layer.forward
-            kept = [float(self(each)[0]) for each in probes] == before
+            kept = float(self(probe)[0]) == before
         except (TypeError, ValueError, RuntimeError, IndexError):
             kept = False
         if kept:
